@@ -1,0 +1,54 @@
+"""All outside names: environment variables, Redis keys, streams and metrics. Nothing else spells them."""
+
+from __future__ import annotations
+
+ENV_PREFIX = "TRADING_"
+ENV_BROKER_KEY = "APCA_API_KEY_ID"
+ENV_BROKER_SECRET = "APCA_API_SECRET_KEY"
+ENV_TEST_DATA = "TRADING_TEST_DATA"
+
+# Redis keys (SPEC SWAP-02..05); each account and mode puts its own prefix before them (T24).
+REDIS_ACTIVE = "model:registry:active"
+REDIS_PENDING = "model:registry:pending"
+REDIS_REJECTED = "model:registry:rejected"
+REDIS_PERFORMANCE = "model:performance:{model}"
+REDIS_SIGNALS = "model:signals:{model}"
+REDIS_MODE_MARKER = "runner:mode"
+REDIS_KILL = "runner:kill"
+REDIS_LEASE = "runner:lease"
+REDIS_HEARTBEAT = "runner:heartbeat"
+
+SLOTS = ("daily", "intraday", "high_frequency", "medium_frequency", "long_horizon")
+SLOT_BUNDLE_SUFFIX = ":bundle"
+SLOT_META_FIELDS = ("routing_rules", "fallback_model", "epoch")
+
+# Redis streams (SPEC EVNT-01); copies for whoever watches, never the record.
+STREAM_BARS = "market.raw.stocks"
+STREAM_FEATURES = "features.raw"
+STREAM_ALPHA = "signals.alpha"
+STREAM_TARGETS = "orders.target"
+STREAM_EXECUTION = "metrics.execution"
+STREAM_SWAPS = "model.swaps"
+
+# Prometheus metrics of the runner (port 9101).
+METRICS_PORT = 9101
+METRIC_ROWS = "trading_rows_total"
+METRIC_DECISIONS = "trading_decisions_total"
+METRIC_ORDERS = "hean_orders_total"
+METRIC_PNL = "hean_pnl"
+METRIC_LATENCY = "hean_latency_seconds"
+METRIC_EQUITY = "trading_equity"
+METRIC_GROSS = "trading_gross_exposure"
+METRIC_DENIED = "trading_denied_total"
+METRIC_UNKNOWN = "trading_unknown_orders"
+METRIC_NAKED = "trading_naked_value"
+METRIC_STATE = "trading_runner_state"
+METRIC_KILL = "trading_kill_level"
+METRIC_MODEL_AGE = "trading_model_age_sessions"
+METRIC_SWAPS = "trading_swaps_total"
+METRIC_JOURNAL = "trading_journal_commit_seconds"
+
+
+def redis_prefix(account: str, mode: str) -> str:
+    """Prefix of all keys of one account and mode, empty for the bare names that people type: `` for the default account."""
+    return "" if account == "default" else f"{account}:{mode}:"
