@@ -1,0 +1,93 @@
+"""Who was called what, when: permanent instrument ids against dated tickers (T2). Standard library only, the live runner imports it.
+
+A rename closes one row and opens another with the same id; a ticker used again by someone else is a new id (`us:CB~2`), and the vendor's
+asset id tells the two apart. Days are days since 1970-01-01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from trading_platform.contracts.canonical import content_hash
+from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.instruments import instrument_id_of
+
+FOREVER = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SymbolPeriod:
+    """`symbol` named `instrument_id` from session day `first` to `last`, both included. asset_id: the vendor's own, empty if unknown."""
+
+    symbol: str
+    first: int
+    last: int
+    instrument_id: str
+    asset_id: str = ""
+
+
+class SymbolTable:
+    """All periods; a ticker names one instrument at a time, an instrument has one ticker at a time."""
+
+    def __init__(self, periods: Iterable[SymbolPeriod]) -> None:
+        self.periods = tuple(sorted(periods))
+        self._by_symbol: dict[str, list[SymbolPeriod]] = {}
+        self._by_instrument: dict[str, list[SymbolPeriod]] = {}
+        for period in self.periods:
+            if period.first > period.last:
+                raise InputError(f"{period.symbol} ends on day {period.last} before it begins on {period.first}", "symbol table", "swap the dates")
+            self._by_symbol.setdefault(period.symbol, []).append(period)
+        for period in sorted(self.periods, key=lambda p: (p.instrument_id, p.first)):
+            self._by_instrument.setdefault(period.instrument_id, []).append(period)
+        for groups in (self._by_symbol, self._by_instrument):
+            for name, group in groups.items():
+                _refuse_overlap(name, group)
+
+    @classmethod
+    def of_symbols(cls, symbols: Iterable[str], market: str = "us") -> SymbolTable:
+        """The table of a data set whose tickers were never re-used: each ticker is its own id for ever."""
+        return cls(SymbolPeriod(symbol, 0, FOREVER, instrument_id_of(symbol, market)) for symbol in set(symbols))
+
+    def instrument_id(self, symbol: str, session: int) -> str:
+        """Who traded under this ticker on this day. InputError if nobody did."""
+        for period in self._by_symbol.get(symbol, ()):
+            if period.first <= session <= period.last:
+                return period.instrument_id
+        raise InputError(f"unknown symbol {symbol!r} on day {session}", "symbol table", "add its period, or check the spelling and the date")
+
+    def symbol(self, instrument_id: str, session: int) -> str:
+        """The ticker of an instrument on this day. InputError if it had none."""
+        for period in self._by_instrument.get(instrument_id, ()):
+            if period.first <= session <= period.last:
+                return period.symbol
+        raise InputError(f"{instrument_id} has no ticker on day {session}", "symbol table", "add its period: it was not listed, or was renamed")
+
+    def instrument_of_asset(self, asset_id: str) -> str | None:
+        """The instrument a vendor's asset id belongs to, None if unknown: the same asset under a new ticker is a rename, not a new name."""
+        return next((period.instrument_id for period in self.periods if asset_id and period.asset_id == asset_id), None)
+
+    def new_id(self, symbol: str, market: str = "us") -> str:
+        """The id a newcomer gets who uses a ticker that is taken or was used before: us:CB~2, us:CB~3, ..."""
+        plain = instrument_id_of(symbol, market)
+        if plain not in self._by_instrument:
+            return plain
+        number = 2
+        while f"{plain}~{number}" in self._by_instrument:
+            number += 1
+        return f"{plain}~{number}"
+
+    @property
+    def hash(self) -> str:
+        """Content hash of all periods."""
+        return content_hash(list(self.periods))
+
+
+def _refuse_overlap(name: str, group: list[SymbolPeriod]) -> None:
+    for before, after in zip(group, group[1:], strict=False):
+        if after.first <= before.last:
+            raise InputError(
+                f"{name}: {before.symbol}={before.instrument_id} until day {before.last} overlaps {after.symbol}={after.instrument_id} from {after.first}",
+                "symbol table",
+                "end one period before the next begins",
+            )
