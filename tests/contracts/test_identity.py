@@ -15,7 +15,15 @@ from trading_platform.contracts.canonical import canonical_bytes
 from trading_platform.contracts.checks import CHECK_TEXT, CheckCode
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.ids import client_order_id, decision_id, session_id
-from trading_platform.contracts.instruments import instrument_id_of, lots_of, price_string, price_ticks, quantity_string, symbol_of, ticks_of
+from trading_platform.contracts.instruments import (
+    instrument_id_of,
+    lots_of,
+    price_string,
+    price_ticks,
+    quantity_string,
+    symbol_of,
+    ticks_of,
+)
 from trading_platform.contracts.model import parse_label
 
 

@@ -37,7 +37,9 @@ def decode_array(value: Mapping[str, Json]) -> np.ndarray:
         raw = base64.b64decode(value["data"], validate=True)
         return np.frombuffer(raw, dtype=np.dtype(value["dtype"]).newbyteorder("<")).reshape(value["shape"]).copy()
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptionError(f"not the canonical form of an array: {error}", "contracts.canonical", "restore the record from its backup") from error
+        raise CorruptionError(
+            f"not the canonical form of an array: {error}", "contracts.canonical", "restore the record from its backup"
+        ) from error
 
 
 def _plain(value: Any, path: str) -> Json:

@@ -18,11 +18,15 @@ def session_id(account: str, mode: str, session_date: str, number: int) -> str:
     if mode not in MODES:
         raise InputError(f"mode {mode!r} is not one of {MODES}", "contracts.ids.session_id", "use paper or live")
     if number < 1 or not account:
-        raise InputError(f"account {account!r}, number {number}: both must be given, numbers start at 1", "contracts.ids.session_id", "name the account")
+        raise InputError(
+            f"account {account!r}, number {number}: both must be given, numbers start at 1", "contracts.ids.session_id", "name the account"
+        )
     return f"{account}/{mode}/{session_date}/{number}"
 
 
-def decision_id(engine_hash: str, bundle_ids: tuple[str, ...], profile_hash: str, account_state_hash: str, row_hash: str, known_at: int) -> str:
+def decision_id(
+    engine_hash: str, bundle_ids: tuple[str, ...], profile_hash: str, account_state_hash: str, row_hash: str, known_at: int
+) -> str:
     """uuid5 of everything a decision is a function of (DESIGN section 6)."""
     material = canonical_bytes([engine_hash, list(bundle_ids), profile_hash, account_state_hash, row_hash, known_at])
     return str(uuid.uuid5(DECISION_NAMESPACE, hashlib.sha256(material).hexdigest()))

@@ -58,7 +58,9 @@ def price_ticks(price: float, side: int, ticks_per_unit: int = 100) -> int:
     A price within 1e-6 of a tick is that tick (binary noise is not a price difference).
     """
     if not (math.isfinite(price) and price > 0.0):
-        raise InputError(f"price {price!r} is not a positive number", "contracts.instruments.price_ticks", "check the quote or bar it came from")
+        raise InputError(
+            f"price {price!r} is not a positive number", "contracts.instruments.price_ticks", "check the quote or bar it came from"
+        )
     exact = price * ticks_per_unit
     nearest = round(exact)
     if abs(exact - nearest) < 1e-6:
@@ -76,7 +78,9 @@ def price_string(ticks: int, ticks_per_unit: int = 100) -> str:
 def quantity_string(lots: int, lots_per_unit: int = 1) -> str:
     """Decimal string of a positive number of lots: (5, 1) -> '5'."""
     if lots <= 0:
-        raise InputError(f"{lots} lots is not a quantity", "contracts.instruments.quantity_string", "quantities are positive; the side says buy or sell")
+        raise InputError(
+            f"{lots} lots is not a quantity", "contracts.instruments.quantity_string", "quantities are positive; the side says buy or sell"
+        )
     return _grid_string(lots, lots_per_unit)
 
 
@@ -86,7 +90,9 @@ def _steps(text: str, per_unit: int, what: str) -> int:
     except InvalidOperation as error:
         raise InputError(f"{what} {text!r} is not a decimal number", "contracts.instruments", "read the venue's answer again") from error
     if not exact.is_finite() or exact != exact.to_integral_value():
-        raise InputError(f"{what} {text!r} is not on the grid of {per_unit} steps per unit", "contracts.instruments", "check the instrument's grid")
+        raise InputError(
+            f"{what} {text!r} is not on the grid of {per_unit} steps per unit", "contracts.instruments", "check the instrument's grid"
+        )
     return int(exact)
 
 

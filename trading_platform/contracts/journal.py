@@ -101,7 +101,9 @@ class JournalReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def records(self, *kinds: Kind, session_id: str | None = None, key: str | None = None, after: int = 0, until: int | None = None) -> Iterator[Record]:
+    def records(
+        self, *kinds: Kind, session_id: str | None = None, key: str | None = None, after: int = 0, until: int | None = None
+    ) -> Iterator[Record]:
         """Records in order of seq, optionally of some kinds, one session, one key, with after < seq <= until."""
         where, values = ["seq > ?"], [after]
         parameters: list[Any] = list(values)
@@ -139,6 +141,8 @@ class JournalReader:
             count += 1
             expected = record_hash(previous, record.seq, record.session_id, record.at, str(record.kind), record.key, record.body)
             if record.seq != count or record.prev != previous or record.hash != expected:
-                raise CorruptionError(f"record {record.seq} breaks the chain", str(self.path), "restore the journal from its backup; do not edit it")
+                raise CorruptionError(
+                    f"record {record.seq} breaks the chain", str(self.path), "restore the journal from its backup; do not edit it"
+                )
             previous = record.hash
         return count

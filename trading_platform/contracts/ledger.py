@@ -65,9 +65,13 @@ class LedgerReader:
                 stored_hash = stored.pop("hash")
                 entry = LedgerEntry(**{**stored, "approvals": tuple(stored["approvals"])})
             except (AttributeError, KeyError, TypeError) as error:
-                raise CorruptionError(f"line {number} is not a ledger entry: {error}", str(self.path), "restore the ledger from its backup") from error
+                raise CorruptionError(
+                    f"line {number} is not a ledger entry: {error}", str(self.path), "restore the ledger from its backup"
+                ) from error
             if entry.seq != number or entry.prev != previous or entry.hash != stored_hash:
-                raise CorruptionError(f"entry {number} breaks the chain", str(self.path), "restore the ledger from its backup; do not edit it")
+                raise CorruptionError(
+                    f"entry {number} breaks the chain", str(self.path), "restore the ledger from its backup; do not edit it"
+                )
             found.append(entry)
             previous = stored_hash
         return tuple(found)

@@ -70,13 +70,21 @@ class Panel:
             raise InputError("instrument ids are not strictly ascending", where, "sort the columns by instrument id and drop duplicates")
         for name, axis in (("timestamp", self.timestamp), ("known_at", self.known_at), ("session", self.session)):
             if axis.shape != (rows,) or axis.dtype != np.int64:
-                raise InputError(f"{name} is {axis.dtype} {axis.shape}, expected int64 ({rows},)", where, "build the panel with market_data.panel")
+                raise InputError(
+                    f"{name} is {axis.dtype} {axis.shape}, expected int64 ({rows},)", where, "build the panel with market_data.panel"
+                )
         if rows > 1 and not bool(np.all(np.diff(self.timestamp) > 0)):
             bad = int(np.argmax(np.diff(self.timestamp) <= 0)) + 1
-            raise InputError(f"timestamps are not strictly ascending at row {bad} ({self.timestamp[bad]})", where, "sort by timestamp and drop duplicates")
+            raise InputError(
+                f"timestamps are not strictly ascending at row {bad} ({self.timestamp[bad]})",
+                where,
+                "sort by timestamp and drop duplicates",
+            )
         if self.member.shape != (rows, width):
             raise InputError(f"member is {self.member.shape}, expected {(rows, width)}", where, "one flag per cell")
         for name, values in self.fields.items():
             if values.shape != (rows, width) or values.dtype != np.float64:
-                raise InputError(f"field {name} is {values.dtype} {values.shape}, expected float64 {(rows, width)}", where, "one array per field")
+                raise InputError(
+                    f"field {name} is {values.dtype} {values.shape}, expected float64 {(rows, width)}", where, "one array per field"
+                )
         return self
