@@ -1,6 +1,6 @@
 """The journal's schema and its read-only reader. The writer lives in live_runner/journal.py.
 
-One SQLite file (WAL) per account and mode. Records are append-only and hash-chained: hash = sha256(canonical [prev, seq, at, kind, key, body]).
+One SQLite file (WAL) per account and mode. Records are append-only and hash-chained (see `record_hash`).
 `body` is canonical JSON. `session_id` names the market day the record belongs to.
 """
 

@@ -126,7 +126,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An operator's or a watchdog's order to the runner: halt, reduce, flatten, resume, swap, confirm. `by` names the person or the guard."""
+    """An operator's or a watchdog's order to the runner: halt, reduce, flatten, resume, swap, confirm. `by` names who."""
 
     command_id: str
     name: str
