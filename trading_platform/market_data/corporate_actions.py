@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,32 +45,38 @@ class CorporateAction:
             )
 
 
-@dataclass(frozen=True)
 class ActionTable:
-    """All known events, ascending by (ex_date, instrument_id, split_ratio, cash_dividend)."""
+    """All known events, ascending by (ex_date, instrument_id), one per instrument and ex-date.
 
-    actions: tuple[CorporateAction, ...] = ()
-    _by_instrument: dict[str, tuple[CorporateAction, ...]] = field(init=False, repr=False, compare=False)
+    Several rows of one instrument and day (a split and a dividend, a regular and a special dividend) become one event: ratios multiply,
+    cash adds. The very same row twice is an InputError.
+    """
 
     def __init__(self, actions: Iterable[CorporateAction] = ()) -> None:
-        ordered = tuple(sorted(actions))
-        for before, after in zip(ordered, ordered[1:], strict=False):
-            if before == after:
-                raise InputError("the same corporate action twice", f"{after.instrument_id}, ex-date day {after.ex_date}", "drop the duplicate row")
-        grouped: dict[str, list[CorporateAction]] = {}
-        for action in ordered:
-            grouped.setdefault(action.instrument_id, []).append(action)
-        object.__setattr__(self, "actions", ordered)
-        object.__setattr__(self, "_by_instrument", {name: tuple(events) for name, events in grouped.items()})
+        merged: list[CorporateAction] = []
+        before: CorporateAction | None = None
+        for action in sorted(actions):
+            if action == before:
+                raise InputError("the same corporate action twice", f"{action.instrument_id}, ex-date day {action.ex_date}", "drop the duplicate row")
+            before = action
+            last = merged[-1] if merged else None
+            if last is not None and (last.ex_date, last.instrument_id) == (action.ex_date, action.instrument_id):
+                merged[-1] = replace(last, split_ratio=last.split_ratio * action.split_ratio, cash_dividend=last.cash_dividend + action.cash_dividend)
+            else:
+                merged.append(action)
+        self.actions = tuple(merged)
+        self._dates = np.array([action.ex_date for action in merged], dtype=np.int64)
+        self._by_instrument: dict[str, list[CorporateAction]] = {}
+        for action in merged:
+            self._by_instrument.setdefault(action.instrument_id, []).append(action)
 
     def of(self, instrument_id: str) -> tuple[CorporateAction, ...]:
         """Events of one instrument, ascending by ex-date."""
-        return self._by_instrument.get(instrument_id, ())
+        return tuple(self._by_instrument.get(instrument_id, ()))
 
     def between(self, after: int, until: int) -> tuple[CorporateAction, ...]:
         """Events with after < ex_date <= until."""
-        dates = [action.ex_date for action in self.actions]
-        low, high = np.searchsorted(dates, (after, until), side="right") if dates else (0, 0)
+        low, high = np.searchsorted(self._dates, (after, until), side="right")
         return self.actions[low:high]
 
     @property

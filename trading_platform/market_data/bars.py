@@ -1,0 +1,84 @@
+"""The bar frame: columns, types and the defects that no later stage may see. What sources return and the lake stores.
+
+Columns: instrument_id, symbol (String), timestamp (Datetime ns UTC, bar start), session (Date, the exchange's local date), open, high,
+low, close, volume (Float64); optional vwap, trade_count, adjusted_close (Float64). Sorted by (instrument_id, timestamp), no duplicates.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.panel import BAR_FIELDS, PRICE_FIELDS
+
+TIMESTAMP = pl.Datetime("ns", "UTC")
+OPTIONAL_FIELDS = ("vwap", "trade_count", "adjusted_close")
+BAR_SCHEMA: dict[str, pl.DataType] = {
+    "instrument_id": pl.String(),
+    "symbol": pl.String(),
+    "timestamp": TIMESTAMP,
+    "session": pl.Date(),
+    **dict.fromkeys(BAR_FIELDS, pl.Float64()),
+}
+
+
+def empty_bars() -> pl.DataFrame:
+    """A bar frame without rows."""
+    return pl.DataFrame(schema=BAR_SCHEMA)
+
+
+def check_source_schema(schema: pl.Schema, where: str) -> None:
+    """Refuse a source frame that lacks a column or has one of a wrong type; the message names every problem."""
+    problems = []
+    for name in ("symbol", "timestamp", *BAR_FIELDS):
+        dtype = schema.get(name)
+        if dtype is None:
+            problems.append(f"column {name} is missing")
+        elif name == "symbol" and dtype not in (pl.String, pl.Categorical):
+            problems.append(f"column symbol is {dtype}, expected String")
+        elif name == "timestamp" and not (isinstance(dtype, pl.Datetime) and dtype.time_zone == "UTC"):
+            problems.append(f"column timestamp is {dtype}, expected Datetime with time zone UTC")
+        elif name in BAR_FIELDS and not dtype.is_numeric():
+            problems.append(f"column {name} is {dtype}, expected a number")
+    if problems:
+        raise InputError("; ".join(problems), where, "bars have symbol, timestamp (UTC, bar start), open, high, low, close, volume")
+
+
+def _first(frame: pl.DataFrame, bad: pl.Expr) -> dict[str, object] | None:
+    rows = frame.with_row_index("row").filter(bad).head(1)
+    return rows.row(0, named=True) if rows.height else None
+
+
+def refuse_bad_rows(frame: pl.DataFrame, where: str) -> None:
+    """Refuse a source frame (columns symbol, timestamp, OHLCV) whose rows are impossible; the message names row, symbol, time and value.
+
+    Impossible: null or NaN or non-positive or infinite price, negative or absent volume, (symbol, timestamp) twice, time running
+    backwards within a symbol. Implausible rows are the business of `market_data.quality`.
+    """
+    for name in BAR_FIELDS:
+        value = pl.col(name)
+        sound = value.is_finite() & ((value > 0) if name in PRICE_FIELDS else (value >= 0))
+        bad = _first(frame, ~sound.fill_null(False))
+        if bad:
+            raise InputError(f"{name} is {bad[name]} for {bad['symbol']} at {bad['timestamp']}", f"{where}, row {bad['row']}", "correct or drop the row")
+    bad = _first(frame, pl.struct("symbol", "timestamp").is_first_distinct().not_())
+    if bad:
+        raise InputError(f"duplicate (symbol, timestamp): {bad['symbol']} at {bad['timestamp']}", f"{where}, row {bad['row']}", "keep one of the two rows")
+    bad = _first(frame, (pl.col("timestamp").diff().over("symbol") < pl.duration()).fill_null(False))
+    if bad:
+        raise InputError(
+            f"timestamps run backwards for {bad['symbol']} at {bad['timestamp']}", f"{where}, row {bad['row']}", "sort each symbol's rows by timestamp"
+        )
+
+
+def to_bar_frame(frame: pl.DataFrame, timezone: str, market: str = "us") -> pl.DataFrame:
+    """A checked source frame as a bar frame: ids, local session dates and float columns added, sorted by (instrument_id, timestamp)."""
+    fields = [*BAR_FIELDS, *(name for name in OPTIONAL_FIELDS if name in frame.columns)]
+    symbol = pl.col("symbol").cast(pl.String)
+    return frame.select(
+        (pl.lit(f"{market}:") + symbol).alias("instrument_id"),
+        symbol,
+        pl.col("timestamp").cast(TIMESTAMP),
+        pl.col("timestamp").dt.convert_time_zone(timezone).dt.date().alias("session"),
+        *(pl.col(name).cast(pl.Float64) for name in fields),
+    ).sort("instrument_id", "timestamp")
