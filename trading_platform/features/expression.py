@@ -1,0 +1,302 @@
+"""Features as immutable, content-addressed expressions. Only the words of the algebra belong here: no arrays, no compiler, no state.
+
+An expression is a value: two expressions built the same way have the same `key` and are equal, wherever they were written. Windows count
+present bars of one instrument. Nothing here can name a later row: lags and windows are refused below 1, and labels are another type.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field as dataclass_field
+
+from trading_platform.contracts.canonical import content_hash
+from trading_platform.contracts.errors import InputError
+
+Number = int | float
+Param = int | float | str
+_PRICES = ("open", "high", "low", "close", "vwap")
+_BACK_ADJUSTED = ("adjusted_close", "adj_close", "close_adjusted", "adjusted_open", "adjusted_high", "adjusted_low", "adjusted_volume")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Expression:
+    """One node: an operator, its input expressions and its parameters. `key` is the sha256 of all of it (64 hex)."""
+
+    operator: str
+    inputs: tuple[Expression, ...] = ()
+    params: tuple[tuple[str, Param], ...] = ()
+    key: str = dataclass_field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", content_hash([self.operator, [x.key for x in self.inputs], [list(pair) for pair in self.params]]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expression) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        if self.operator in ("field", "constant"):
+            return str(self.params[0][1])
+        arguments = [str(x) for x in self.inputs] + [f"{name}={value}" for name, value in self.params]
+        return f"{self.operator}({', '.join(arguments)})"
+
+    def __add__(self, other: Expression | Number) -> Expression:
+        return _apply("add", self, other)
+
+    def __radd__(self, other: Number) -> Expression:
+        return _apply("add", other, self)
+
+    def __sub__(self, other: Expression | Number) -> Expression:
+        return _apply("sub", self, other)
+
+    def __rsub__(self, other: Number) -> Expression:
+        return _apply("sub", other, self)
+
+    def __mul__(self, other: Expression | Number) -> Expression:
+        return _apply("mul", self, other)
+
+    def __rmul__(self, other: Number) -> Expression:
+        return _apply("mul", other, self)
+
+    def __truediv__(self, other: Expression | Number) -> Expression:
+        return _apply("div", self, other)
+
+    def __rtruediv__(self, other: Number) -> Expression:
+        return _apply("div", other, self)
+
+    def __neg__(self) -> Expression:
+        return _apply("neg", self)
+
+    def __lt__(self, other: Expression | Number) -> Expression:
+        return _apply("lt", self, other)
+
+    def __le__(self, other: Expression | Number) -> Expression:
+        return _apply("le", self, other)
+
+    def __gt__(self, other: Expression | Number) -> Expression:
+        return _apply("lt", other, self)
+
+    def __ge__(self, other: Expression | Number) -> Expression:
+        return _apply("le", other, self)
+
+    def __bool__(self) -> bool:
+        raise InputError("an expression has no truth value: it stands for an array", str(self), "use where(condition, a, b)")
+
+
+def constant(value: Number) -> Expression:
+    """A finite number as an expression."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"{value!r} is not a finite number", "features.expression", "use an expression or a finite number")
+    return Expression("constant", params=(("value", float(value)),))
+
+
+def _wrap(value: Expression | Number) -> Expression:
+    if isinstance(value, Expression):
+        return value
+    if isinstance(value, (int, float)):
+        return constant(value)
+    raise InputError(f"a {type(value).__name__} cannot be an input of a feature", "features.expression", "use fields, expressions and numbers")
+
+
+def _apply(operator: str, *inputs: Expression | Number, **params: Number) -> Expression:
+    wrapped = tuple(_wrap(x) for x in inputs)
+    if wrapped and all(x.operator == "constant" for x in wrapped):
+        raise InputError(f"{operator} of constants only", "features.expression", "write the number itself")
+    return Expression(operator, wrapped, tuple(sorted(params.items())))
+
+
+def _window(operator: str, n: int, least: int = 1) -> int:
+    if isinstance(n, bool) or not isinstance(n, int) or n < least:
+        fix = f"use a whole number of present bars, at least {least}; a value below would look into the future or have no meaning"
+        raise InputError(f"window {n!r} of {operator}", "features.expression", fix)
+    return n
+
+
+def field(name: str) -> Expression:
+    """Raw values of a panel field, as the venue printed them (NaN where the bar is absent)."""
+    if name in _BACK_ADJUSTED:
+        raise InputError(f"{name} is adjusted as of today: a later event would change its past", "features.expression.field", "use adj('close')")
+    if not name:
+        raise InputError("a field needs a name", "features.expression.field", "use a field of the panel, such as close")
+    return Expression("field", params=(("name", name),))
+
+
+def adj(name: str) -> Expression:
+    """Forward-adjusted field (T1): prices x return_factor, volume / split_factor. Later events never change earlier values."""
+    if name in _PRICES:
+        return field(name) * field("return_factor")
+    if name == "volume":
+        return field(name) / field("split_factor")
+    fix = f"use one of {', '.join((*_PRICES, 'volume'))}, or field({name!r})"
+    raise InputError(f"{name} has no adjustment", "features.expression.adj", fix)
+
+
+# --- elementwise -------------------------------------------------------------------------------------------------------------------
+
+
+def log(x: Expression) -> Expression:
+    """Natural logarithm; undefined for x <= 0."""
+    return _apply("log", x)
+
+
+def exp(x: Expression) -> Expression:
+    """e to the x; undefined where it overflows."""
+    return _apply("exp", x)
+
+
+def sqrt(x: Expression) -> Expression:
+    """Square root; undefined for x < 0."""
+    return _apply("sqrt", x)
+
+
+def abs_(x: Expression) -> Expression:
+    """Absolute value."""
+    return _apply("abs", x)
+
+
+def sign(x: Expression) -> Expression:
+    """-1, 0 or 1."""
+    return _apply("sign", x)
+
+
+def clip(x: Expression, low: Number, high: Number) -> Expression:
+    """x limited to [low, high]."""
+    if not low <= high:
+        raise InputError(f"clip from {low} to {high}", "features.expression.clip", "low must not be above high")
+    return _apply("clip", x, low=float(low), high=float(high))
+
+
+def maximum(x: Expression | Number, y: Expression | Number) -> Expression:
+    """The larger of two values; undefined if either is."""
+    return _apply("maximum", x, y)
+
+
+def minimum(x: Expression | Number, y: Expression | Number) -> Expression:
+    """The smaller of two values; undefined if either is."""
+    return _apply("minimum", x, y)
+
+
+def equal(x: Expression | Number, y: Expression | Number) -> Expression:
+    """1.0 where x equals y, else 0.0 (the == of Python compares the expressions themselves)."""
+    return _apply("equal", x, y)
+
+
+def where(condition: Expression, x: Expression | Number, y: Expression | Number) -> Expression:
+    """x where the condition is not zero, else y; undefined where the condition is."""
+    return _apply("where", condition, x, y)
+
+
+# --- over the last n present bars --------------------------------------------------------------------------------------------------
+
+
+def lag(x: Expression, n: int = 1) -> Expression:
+    """The value n present bars ago."""
+    return _apply("lag", x, n=_window("lag", n))
+
+
+def diff(x: Expression, n: int = 1) -> Expression:
+    """x minus its value n present bars ago."""
+    return x - lag(x, n)
+
+
+def pct_change(x: Expression, n: int = 1) -> Expression:
+    """Fractional change over n present bars: x / lag(x, n) - 1."""
+    return x / lag(x, n) - 1.0
+
+
+def sum_(x: Expression, n: int) -> Expression:
+    """Sum over the last n present bars."""
+    return _apply("sum", x, n=_window("sum", n))
+
+
+def mean(x: Expression, n: int) -> Expression:
+    """Arithmetic mean over the last n present bars."""
+    return _apply("mean", x, n=_window("mean", n))
+
+
+def var(x: Expression, n: int) -> Expression:
+    """Sample variance (n - 1 in the denominator) over the last n present bars; exactly 0 for equal values."""
+    return _apply("var", x, n=_window("var", n, 2))
+
+
+def std(x: Expression, n: int) -> Expression:
+    """Sample standard deviation (n - 1 in the denominator) over the last n present bars; exactly 0 for equal values."""
+    return _apply("std", x, n=_window("std", n, 2))
+
+
+def min_(x: Expression, n: int) -> Expression:
+    """Smallest of the last n present bars."""
+    return _apply("min", x, n=_window("min", n))
+
+
+def max_(x: Expression, n: int) -> Expression:
+    """Largest of the last n present bars."""
+    return _apply("max", x, n=_window("max", n))
+
+
+def ema(x: Expression, n: int) -> Expression:
+    """Exponential mean with weight 2 / (n + 1), seeded by the mean of its first n defined values; undefined inputs are skipped."""
+    return _apply("ema", x, n=_window("ema", n))
+
+
+def wilder(x: Expression, n: int) -> Expression:
+    """Wilder's mean: weight 1 / n, seeded by the mean of its first n defined values; undefined inputs are skipped."""
+    return _apply("wilder", x, n=_window("wilder", n))
+
+
+# --- within the exchange session ----------------------------------------------------------------------------------------------------
+
+
+def session_sum(x: Expression) -> Expression:
+    """Sum of the defined values since the session's open."""
+    return _apply("session_sum", x)
+
+
+def session_max(x: Expression) -> Expression:
+    """Largest value since the session's open."""
+    return _apply("session_max", x)
+
+
+def session_min(x: Expression) -> Expression:
+    """Smallest value since the session's open."""
+    return _apply("session_min", x)
+
+
+def session_first(x: Expression) -> Expression:
+    """First defined value of the session."""
+    return _apply("session_first", x)
+
+
+def session_previous(x: Expression) -> Expression:
+    """Last defined value of the instrument's previous session."""
+    return _apply("session_previous", x)
+
+
+def bars_since_open() -> Expression:
+    """Present bars of the session before this one (0 at the open)."""
+    return _apply("bars_since_open")
+
+
+def overnight() -> Expression:
+    """Return from the previous session's last adjusted close to this session's first adjusted open, as a fraction."""
+    return session_first(adj("open")) / session_previous(adj("close")) - 1.0
+
+
+# --- across the universe at one time -------------------------------------------------------------------------------------------------
+
+
+def cs_rank(x: Expression) -> Expression:
+    """Average rank / count among the defined cells of the point-in-time universe, in (0, 1]."""
+    return _apply("cs_rank", x)
+
+
+def cs_zscore(x: Expression) -> Expression:
+    """(x - mean) / sample standard deviation over the defined cells of the point-in-time universe."""
+    return _apply("cs_zscore", x)
+
+
+def cs_demean(x: Expression, group: Expression | None = None) -> Expression:
+    """x minus the mean of its group (a field such as a sector code), or of the whole universe without a group."""
+    return _apply("cs_demean", x, 0.0 if group is None else group)

@@ -1,0 +1,118 @@
+"""How a kernel is written and described: the decorator, the spec, the arithmetic every kernel shares.
+
+A kernel runs one operator over a chunk of T rows and W neighbouring columns (time outer, column inner). It reads and writes
+C-contiguous float64 (T, W) blocks and returns how many infinities it made undefined. State arrays are zero when cold and have shape
+(..., S); column j of the block is column lo + j of the state. A call is, by kind:
+
+    ELEMENTWISE    kernel(*inputs, *params, out)
+    WINDOW         kernel(present, dense, lo, *state, *inputs, *params, out)       dense: every cell of the block is present
+    SESSION        kernel(present, session, lo, *state, *inputs, *params, out)     session: (T,) int64 day numbers
+    CROSS_SECTION  kernel(member, *inputs, *params, out)                           all columns at once, no state
+
+Inputs hold NaN where a cell is absent or undefined, never an infinity; outputs keep that promise through `defined`.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import math
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from trading_platform import kernel_cache  # noqa: F401  (first: it chooses the folder of compiled kernels)
+
+import numba  # noqa: E402
+import numpy as np  # noqa: E402
+
+LARGEST = float(np.finfo(np.float64).max)
+NAN = math.nan
+
+kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+
+class Kind(Enum):
+    """How a kernel is called (see the module's docstring)."""
+
+    ELEMENTWISE = "elementwise"
+    WINDOW = "window"
+    SESSION = "session"
+    CROSS_SECTION = "cross_section"
+
+
+Params = Mapping[str, int | float]
+StateShapes = dict[str, tuple[tuple[int, ...], str]]
+
+
+def _no_state(_: Params) -> StateShapes:
+    return {}
+
+
+def _no_bars(_: Params) -> int:
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Spec of one operator. Its kernel, arity, parameters in call order, bars of warm-up it adds, and state (name -> (shape, dtype))."""
+
+    name: str
+    kind: Kind
+    kernel: Callable[..., int]
+    arity: int
+    summary: str
+    params: tuple[str, ...] = ()
+    extra: Callable[[Params], tuple[float, ...]] = lambda params: ()
+    state: Callable[[Params], StateShapes] = _no_state
+    warm_up: Callable[[Params], int] = _no_bars
+
+
+def syntax_hash(function: Callable[..., Any]) -> str:
+    """sha256 of the syntax tree of a kernel and of every kernel it calls; blind to layout, comments and docstrings."""
+    seen: dict[str, str] = {}
+    _collect_syntax(function, seen)
+    return hashlib.sha256("\n".join(f"{name} {tree}" for name, tree in sorted(seen.items())).encode()).hexdigest()
+
+
+def _collect_syntax(function: Callable[..., Any], seen: dict[str, str]) -> None:
+    plain = getattr(function, "py_func", function)
+    name = f"{plain.__module__}.{plain.__qualname__}"
+    if name in seen:
+        return
+    tree = ast.parse(textwrap.dedent(inspect.getsource(plain))).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    tree.decorator_list = []
+    if tree.body and isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Constant):
+        tree.body = tree.body[1:]
+    seen[name] = ast.dump(tree)
+    for used in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}):
+        value = plain.__globals__.get(used)
+        if isinstance(value, (int, float)):
+            seen[f"{plain.__module__}.{used}"] = repr(value)
+        elif hasattr(value, "py_func") or (inspect.isfunction(value) and value.__module__.startswith(__package__ or "")):
+            _collect_syntax(value, seen)
+
+
+@kernel
+def defined(value):
+    """`value` if it is finite, else NaN (of one bit pattern)."""
+    return value if abs(value) <= LARGEST else NAN
+
+
+@kernel
+def is_infinite(value):
+    """1 if `value` is +inf or -inf, else 0."""
+    return 1 if abs(value) > LARGEST else 0
+
+
+@kernel
+def share_one_place(head, full, lo, hi):
+    """True if columns lo..hi-1 stand at the same place of their windows, so that one row may be done as a vector."""
+    for s in range(lo + 1, hi):
+        if head[s] != head[lo] or full[s] != full[lo]:
+            return False
+    return True

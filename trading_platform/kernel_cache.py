@@ -1,0 +1,61 @@
+"""Where compiled kernels are kept: one folder per state of the sources, so stale machine code cannot run.
+
+Numba's own cache stamps only the file of the outermost function: a change in a function it calls from another file would go unnoticed.
+So the cache folder is named by the sha256 of every source file of features, matching and engine plus the compiler's versions, and importing
+this module (the first import of every kernel module) points Numba at it. Standard library only; nothing else belongs here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+KERNEL_PACKAGES = ("engine", "features", "matching")
+COMPILER_PACKAGES = ("llvmlite", "numba", "numpy")
+
+
+def source_hash(root: Path | None = None) -> str:
+    """sha256 (64 hex) of every source file of features, matching and engine below `root` (default: this package); it enters lineage."""
+    base = Path(__file__).resolve().parent if root is None else root
+    digest = hashlib.sha256()
+    for package in KERNEL_PACKAGES:
+        for path in sorted((base / package).rglob("*.py"), key=lambda p: p.relative_to(base).as_posix()):
+            data = path.read_bytes()
+            digest.update(f"{path.relative_to(base).as_posix()}\0{len(data)}\0".encode())
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def cache_root() -> Path:
+    """The folder of all kernel caches: $TRADING_CACHE, else $XDG_CACHE_HOME/trading-platform, else ~/.cache/trading-platform."""
+    chosen = os.environ.get("TRADING_CACHE")
+    if chosen:
+        return Path(chosen).expanduser() / "kernels"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "trading-platform" / "kernels"
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def cache_folder() -> Path:
+    """The folder of the kernels compiled from exactly these sources by exactly these compilers."""
+    material = "\n".join([source_hash(), *(f"{name} {_installed(name)}" for name in COMPILER_PACKAGES)])
+    return cache_root() / hashlib.sha256(material.encode()).hexdigest()
+
+
+def _point_numba_at(folder: Path) -> None:
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    config = sys.modules.get("numba.core.config")
+    if config is not None:  # numba read its environment before us (another package imported it): tell it directly
+        config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+
+
+_point_numba_at(cache_folder())
