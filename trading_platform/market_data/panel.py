@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trading_platform.calendar import MarketCalendar, date_of, day_of
+from trading_platform.calendar import MarketCalendar, day_of
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import BAR_FIELDS, TIMEFRAME_NS, Panel
 from trading_platform.market_data.corporate_actions import ActionTable, CorporateAction, factors
@@ -119,9 +119,3 @@ def _members(universe: pl.DataFrame, session: NDArray[np.int64], ids: tuple[str,
     by_day = np.zeros((len(days), len(ids)), dtype=np.bool_)
     by_day[np.searchsorted(days, day[inside]), _columns(here.filter(pl.Series(inside)), ids)] = True
     return by_day[np.searchsorted(days, session)]
-
-
-def membership_by_session(universe: pl.DataFrame) -> dict[str, list[str]]:
-    """Members per session as plain values for a published universe: session date (YYYY-MM-DD) -> instrument ids, both ascending."""
-    members = universe.filter("member").sort("session", "instrument_id").group_by("session", maintain_order=True).agg("instrument_id")
-    return {date_of(day_of(day)).isoformat(): ids for day, ids in members.rows()}
