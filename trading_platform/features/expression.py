@@ -7,7 +7,8 @@ present bars of one instrument. Nothing here can name a later row: lags and wind
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field as dataclass_field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.errors import InputError
@@ -69,6 +70,9 @@ class Expression:
     def __neg__(self) -> Expression:
         return _apply("neg", self)
 
+    def __abs__(self) -> Expression:
+        return _apply("abs", self)
+
     def __lt__(self, other: Expression | Number) -> Expression:
         return _apply("lt", self, other)
 
@@ -97,7 +101,9 @@ def _wrap(value: Expression | Number) -> Expression:
         return value
     if isinstance(value, (int, float)):
         return constant(value)
-    raise InputError(f"a {type(value).__name__} cannot be an input of a feature", "features.expression", "use fields, expressions and numbers")
+    raise InputError(
+        f"a {type(value).__name__} cannot be an input of a feature", "features.expression", "use fields, expressions and numbers"
+    )
 
 
 def _apply(operator: str, *inputs: Expression | Number, **params: Number) -> Expression:
@@ -117,7 +123,9 @@ def _window(operator: str, n: int, least: int = 1) -> int:
 def field(name: str) -> Expression:
     """Raw values of a panel field, as the venue printed them (NaN where the bar is absent)."""
     if name in _BACK_ADJUSTED:
-        raise InputError(f"{name} is adjusted as of today: a later event would change its past", "features.expression.field", "use adj('close')")
+        raise InputError(
+            f"{name} is adjusted as of today: a later event would change its past", "features.expression.field", "use adj('close')"
+        )
     if not name:
         raise InputError("a field needs a name", "features.expression.field", "use a field of the panel, such as close")
     return Expression("field", params=(("name", name),))

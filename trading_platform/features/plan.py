@@ -7,7 +7,8 @@ run block by block in a handful of re-used buffers. A value that a later level o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field as dataclass_field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.errors import InputError
@@ -54,7 +55,9 @@ def warm_up_of(features: Mapping[str, Expression]) -> int:
 def feature_hash(features: Mapping[str, Expression]) -> str:
     """sha256 of the expression graph and of the syntax tree of each kernel it uses: the feature version (64 hex)."""
     used = sorted({node.operator for node in nodes_of(features)} - set(LEAVES))
-    return content_hash({"features": {name: x.key for name, x in features.items()}, "kernels": {name: syntax_hash(operator(name).kernel) for name in used}})
+    return content_hash(
+        {"features": {name: x.key for name, x in features.items()}, "kernels": {name: syntax_hash(operator(name).kernel) for name in used}}
+    )
 
 
 def check(features: Mapping[str, Expression], where: str) -> None:
@@ -71,7 +74,9 @@ def check(features: Mapping[str, Expression], where: str) -> None:
             continue
         spec = operator(node.operator)
         if len(node.inputs) != spec.arity or {name for name, _ in node.params} != set(spec.params):
-            raise InputError(f"{node.operator} got {len(node.inputs)} inputs and {node.params}", where, f"it takes {spec.arity} and {spec.params}")
+            raise InputError(
+                f"{node.operator} got {len(node.inputs)} inputs and {node.params}", where, f"it takes {spec.arity} and {spec.params}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

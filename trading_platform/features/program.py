@@ -1,4 +1,4 @@
-"""A feature set and the program that computes it. Batch calls `step` with thousands of rows, live with one: the same kernels, the same bits."""
+"""A feature set and the program that computes it. Batch steps over thousands of rows, live over one: same kernels, same bits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,8 +114,10 @@ class Program:
     """Computes a feature set for a fixed axis of instruments, row after row, with explicit state."""
 
     def __init__(self, feature_set: FeatureSet, instrument_ids: tuple[str, ...], threads: int = 1) -> None:
-        if not instrument_ids or any(a >= b for a, b in zip(instrument_ids, instrument_ids[1:], strict=False)):
-            raise InputError("instrument ids must be given and strictly ascending", f"feature set {feature_set.name}", "sort them and drop duplicates")
+        if not instrument_ids or any(a >= b for a, b in pairwise(instrument_ids)):
+            raise InputError(
+                "instrument ids must be given and strictly ascending", f"feature set {feature_set.name}", "sort them and drop duplicates"
+            )
         if threads < 1:
             raise InputError(f"{threads} threads", f"feature set {feature_set.name}", "use at least 1")
         self.feature_set = feature_set
@@ -162,8 +165,8 @@ class Program:
     def step(self, panel: Panel, out: NDArray | None = None) -> NDArray:
         """Advance over the rows of `panel` and return their features, (T, S, F), columns in the order of `feature_set.names`.
 
-        `out` (C-contiguous, float32 or float64) receives the result; without it a new float32 array does. Kernels and state are float64, the
-        last write casts. Undefined and absent cells are NaN. Raises InputError, before anything advances, for another instrument axis, a
+        `out` (C-contiguous, float32 or float64) receives the result; without it a new float32 array does. Kernels and state are float64,
+        the last write casts. Undefined and absent cells are NaN. Raises InputError, before anything advances, for another instrument axis, a
         missing field, rows that are not newer than the last one seen, or an unfitting `out`.
         """
         self._check(panel)
@@ -194,11 +197,15 @@ class Program:
     def _check(self, panel: Panel) -> None:
         where = f"feature set {self.feature_set.name}"
         if panel.instrument_ids != self.instrument_ids:
-            raise InputError("the panel's instruments are not the program's", where, "make a program for this axis and load the state into it")
+            raise InputError(
+                "the panel's instruments are not the program's", where, "make a program for this axis and load the state into it"
+            )
         for name in self.feature_set.fields:
             if name not in panel.fields:
                 users = ", ".join(self.feature_set.needed_by(name))
-                raise InputError(f"the panel has no field {name}; needed by {users}", where, "assemble the field, or use a set without these features")
+                raise InputError(
+                    f"the panel has no field {name}; needed by {users}", where, "assemble the field, or use a set without these features"
+                )
         panel.check(where)
         if panel.shape[0] and self._last_timestamp and panel.timestamp[0] <= self._last_timestamp:
             what = f"row {panel.timestamp[0]} is not newer than the last one seen ({self._last_timestamp})"
@@ -283,7 +290,9 @@ class Program:
             for name, array in held.items():
                 source = saved.arrays.get(f"{key}.{name}")
                 if source is None or source.shape[:-1] != array.shape[:-1] or source.dtype != array.dtype:
-                    raise CorruptionError(f"state array {key[:12]}.{name} is missing or unfitting", where, "load another state, or replay the bars")
+                    raise CorruptionError(
+                        f"state array {key[:12]}.{name} is missing or unfitting", where, "load another state, or replay the bars"
+                    )
                 loaded[key][name] = np.zeros_like(array)
                 loaded[key][name][..., own] = source[..., theirs]
         rows_seen = np.zeros_like(self.rows_seen)

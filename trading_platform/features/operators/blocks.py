@@ -9,7 +9,7 @@ STRIPE = 16  # columns written together: their rows of the feature matrix stay i
 
 @kernel
 def load_field(values, present, start, lo, out):
-    """Copy rows start.. and columns lo.. of a (T, S) field; absent cells and infinities become NaN. Returns the infinities of present cells."""
+    """Copy rows start.. and columns lo.. of a field; absent cells and infinities become NaN. Returns how many infinities were present."""
     made = 0
     for t in range(out.shape[0]):
         for s in range(out.shape[1]):

@@ -1,4 +1,4 @@
-"""Operators across instruments at one time: over the defined cells of the point-in-time universe, never over what happens to be loaded (T3).
+"""Operators across instruments at one time: over the defined cells of the point-in-time universe, not over what is loaded (T3).
 
 Sums run over the sorted values, so the result does not depend on the order of the columns or on instruments outside the universe.
 """

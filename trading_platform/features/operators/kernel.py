@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from trading_platform import kernel_cache  # noqa: F401  (first: it chooses the folder of compiled kernels)
+import numba
+import numpy as np
 
-import numba  # noqa: E402
-import numpy as np  # noqa: E402
+from trading_platform import kernel_cache  # noqa: F401  (first: it chooses the folder of compiled kernels)
 
 LARGEST = float(np.finfo(np.float64).max)
 NAN = math.nan
@@ -112,7 +112,7 @@ def is_infinite(value):
 @kernel
 def share_one_place(head, full, lo, hi):
     """True if columns lo..hi-1 stand at the same place of their windows, so that one row may be done as a vector."""
-    for s in range(lo + 1, hi):
+    for s in range(lo + 1, hi):  # noqa: SIM110  (a kernel: numba knows loops)
         if head[s] != head[lo] or full[s] != full[lo]:
             return False
     return True

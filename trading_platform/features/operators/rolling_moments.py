@@ -3,14 +3,24 @@
 The bars of a column are cut into blocks of n. While a block fills, `ring[p]` takes its p-th value; entries above p still hold suffix
 aggregates of the previous block, so the window at p is (suffix of the previous block from p + 1) merged with (the current block so far).
 When the block is full, one pass from its end turns its values into suffix aggregates in place. A 1e300 or a NaN leaves no trace once it has
-left the window. A row whose columns all stand at one place is done as a vector; otherwise each column runs by itself with the same arithmetic.
+left the window. A row whose columns all stand at one place is done as a vector; otherwise each column runs alone, same arithmetic.
 """
 
 from __future__ import annotations
 
 import math
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, defined, is_infinite, kernel, share_one_place
+from trading_platform.features.operators.kernel import (
+    NAN,
+    Kind,
+    Operator,
+    Params,
+    StateShapes,
+    defined,
+    is_infinite,
+    kernel,
+    share_one_place,
+)
 
 
 @kernel
@@ -156,14 +166,21 @@ def _sum_state(params: Params) -> StateShapes:
 
 def _variance_state(params: Params) -> StateShapes:
     rows = (int(params["n"]) + 1,)
-    return {"ring": (rows, "f8"), "squares": (rows, "f8"), "average": ((), "f8"), "spread": ((), "f8"), "head": ((), "i8"), "full": ((), "i8")}
+    return {
+        "ring": (rows, "f8"),
+        "squares": (rows, "f8"),
+        "average": ((), "f8"),
+        "spread": ((), "f8"),
+        "head": ((), "i8"),
+        "full": ((), "i8"),
+    }
 
 
 def _n_less_one(params: Params) -> int:
     return int(params["n"]) - 1
 
 
-def _windowed(name: str, kernel_function, summary: str, state, extra) -> Operator:  # noqa: ANN001
+def _windowed(name: str, kernel_function, summary: str, state, extra) -> Operator:
     return Operator(name, Kind.WINDOW, kernel_function, 1, summary, ("n",), extra=extra, state=state, warm_up=_n_less_one)
 
 

@@ -71,7 +71,7 @@ def _n_less_one(params: Params) -> int:
     return int(params["n"]) - 1
 
 
-def _windowed(name: str, kernel_function, summary: str, state, extra) -> Operator:  # noqa: ANN001
+def _windowed(name: str, kernel_function, summary: str, state, extra) -> Operator:
     return Operator(name, Kind.WINDOW, kernel_function, 1, summary, ("n",), extra=extra, state=state, warm_up=_n_less_one)
 
 

@@ -106,7 +106,7 @@ def bars_since_open(present, session, lo, day, count, out):
     return 0
 
 
-def _value_state(name: str):  # noqa: ANN202
+def _value_state(name: str):
     def shapes(_: Params) -> StateShapes:
         return {"day": ((), "i8"), "started": ((), "i8"), name: ((), "f8")}
 
@@ -123,9 +123,33 @@ def _count_state(_: Params) -> StateShapes:
 
 OPERATORS = (
     Operator("session_sum", Kind.SESSION, running_sum, 1, "sum since the session's open", state=_value_state("total")),
-    Operator("session_max", Kind.SESSION, running_extreme, 1, "largest value since the session's open", extra=lambda _: (1.0,), state=_value_state("best")),
-    Operator("session_min", Kind.SESSION, running_extreme, 1, "smallest value since the session's open", extra=lambda _: (-1.0,), state=_value_state("best")),
+    Operator(
+        "session_max",
+        Kind.SESSION,
+        running_extreme,
+        1,
+        "largest value since the session's open",
+        extra=lambda _: (1.0,),
+        state=_value_state("best"),
+    ),
+    Operator(
+        "session_min",
+        Kind.SESSION,
+        running_extreme,
+        1,
+        "smallest value since the session's open",
+        extra=lambda _: (-1.0,),
+        state=_value_state("best"),
+    ),
     Operator("session_first", Kind.SESSION, first, 1, "first defined value of the session", state=_value_state("value")),
-    Operator("session_previous", Kind.SESSION, previous_last, 1, "last defined value of the previous session", state=_previous_state, warm_up=lambda _: 1),
+    Operator(
+        "session_previous",
+        Kind.SESSION,
+        previous_last,
+        1,
+        "last defined value of the previous session",
+        state=_previous_state,
+        warm_up=lambda _: 1,
+    ),
     Operator("bars_since_open", Kind.SESSION, bars_since_open, 0, "present bars of the session before this one", state=_count_state),
 )
