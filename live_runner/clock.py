@@ -146,7 +146,9 @@ class LockstepClock:
             await self._socket.send(orjson.dumps({"action": "attach", "name": self._name}).decode())
             answer = orjson.loads(await self._socket.recv())
         except (OSError, WebSocketException) as error:
-            raise TransientError(f"the simulator's control socket does not answer: {error}", self._url, "start the simulator first") from error
+            raise TransientError(
+                f"the simulator's control socket does not answer: {error}", self._url, "start the simulator first"
+            ) from error
         if not answer.get("attached"):
             raise InputError(f"the simulator refused to attach: {answer}", self._url, "use another client name, or restart the simulator")
         self._now = int(answer["now"])

@@ -92,7 +92,9 @@ class Journal:
             db.execute("PRAGMA synchronous=FULL")
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
             if version not in (0, SCHEMA_VERSION):
-                raise CorruptionError(f"the journal has schema {version}, expected {SCHEMA_VERSION}", str(self.path), "use the runner that wrote it")
+                raise CorruptionError(
+                    f"the journal has schema {version}, expected {SCHEMA_VERSION}", str(self.path), "use the runner that wrote it"
+                )
             db.executescript(DDL)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:

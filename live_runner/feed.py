@@ -1,0 +1,140 @@
+"""Both of alpaca-py's sockets as tasks of one loop: they only put raw messages into the inbox. The one file that touches their insides.
+
+alpaca-py reconnects by itself; `connections` counts how often each stream is listening, so the runner sees a gap and runs its gate again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from alpaca.data.enums import DataFeed
+from alpaca.data.live import StockDataStream
+from alpaca.trading.stream import TradingStream
+
+from live_runner.clock import Inbox
+from trading_platform.contracts.errors import TransientError
+
+TRADE_UPDATES = "trade_updates"
+DATA = "data"
+LISTEN_TIMEOUT_S = 10.0
+MAX_FRAME = 8 * 1024 * 1024
+
+logging.getLogger("alpaca").setLevel(logging.CRITICAL)  # its log repeats what the runner's own state says, with tracebacks
+
+
+class TradeUpdates(TradingStream):
+    """trade_updates, raw. `listening` is set once the venue confirmed the subscription, cleared while it is not."""
+
+    def __init__(self, key: str, secret: str, mode: str, url: str, inbox: Inbox) -> None:
+        super().__init__(key, secret, paper=mode == "paper", raw_data=True, url_override=url or None)
+        self._inbox = inbox
+        self.listening = asyncio.Event()
+        self.connections = 0
+        self.subscribe_trade_updates(self._deliver)
+        self._task: asyncio.Task[None] | None = None
+
+    async def _deliver(self, message: dict[str, Any]) -> None:
+        if message.get("data") is not None:  # a null update has been seen on the wire
+            self._inbox.put(TRADE_UPDATES, message["data"])
+        self._inbox.count_frame(TRADE_UPDATES)
+
+    async def _dispatch(self, msg: dict[str, Any]) -> None:
+        if msg.get("stream") == "listening":
+            self.connections += 1
+            self.listening.set()
+        await super()._dispatch(msg)
+
+    async def close(self) -> None:
+        self.listening.clear()
+        await super().close()
+
+    async def start(self) -> None:
+        """Run the stream and wait until it listens. TransientError when it does not within 10 s."""
+        self._task = asyncio.create_task(self._run_forever())
+        await _within(self.listening, "trade_updates")
+
+    async def finish(self) -> None:
+        """Close the socket and end the task."""
+        await _finish(self, self._task)
+
+
+class BarStream(StockDataStream):
+    """Minute bars and their corrections, raw."""
+
+    def __init__(self, key: str, secret: str, feed: str, url: str, symbols: Sequence[str], inbox: Inbox) -> None:
+        limits = {"ping_interval": 10, "ping_timeout": 180, "max_queue": 1024, "max_size": MAX_FRAME}
+        super().__init__(key, secret, raw_data=True, feed=DataFeed(feed), url_override=url or None, websocket_params=limits)
+        self._inbox = inbox
+        self.listening = asyncio.Event()
+        self.connections = 0
+        self.subscribe_bars(self._deliver, *symbols)
+        self.subscribe_updated_bars(self._deliver, *symbols)
+        self._task: asyncio.Task[None] | None = None
+
+    async def _connect(self) -> None:
+        await super()._connect()
+        self._ws = _CountedSocket(self._ws, self._inbox)
+
+    async def _deliver(self, message: dict[str, Any]) -> None:
+        self._inbox.put(DATA, message)
+        if self._ws is not None:
+            self._ws.holds_bars = True
+
+    async def _dispatch(self, msg: dict[str, Any]) -> None:
+        if msg.get("T") == "subscription":
+            self.connections += 1
+            self.listening.set()
+        await super()._dispatch(msg)
+
+    async def close(self) -> None:
+        self.listening.clear()
+        await super().close()
+
+    async def start(self) -> None:
+        """Run the stream and wait until it is subscribed. TransientError when it is not within 10 s."""
+        self._task = asyncio.create_task(self._run_forever())
+        await _within(self.listening, "market data")
+
+    async def finish(self) -> None:
+        """Close the socket and end the task."""
+        await _finish(self, self._task)
+
+
+class _CountedSocket:
+    """Counts market-data frames; one frame may hold many bars. alpaca-py handles a frame completely before it asks for the next, so a frame
+    counts as received when `recv` is called again."""
+
+    def __init__(self, socket: Any, inbox: Inbox) -> None:
+        self._socket = socket
+        self._inbox = inbox
+        self.holds_bars = False
+
+    async def recv(self) -> Any:
+        if self.holds_bars:
+            self.holds_bars = False
+            self._inbox.count_frame(DATA)
+        return await self._socket.recv()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+
+async def _within(event: asyncio.Event, name: str) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), LISTEN_TIMEOUT_S)
+    except TimeoutError:
+        raise TransientError(
+            f"the {name} socket does not come up", "live_runner.feed", "check the address, the keys and other open connections"
+        ) from None
+
+
+async def _finish(stream: Any, task: asyncio.Task[None] | None) -> None:
+    if task is None:
+        return
+    await stream.stop_ws()
+    await stream.close()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,45 @@
+"""Prometheus metrics of the runner; names are those of contracts.names. Port 0 keeps them in the process."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from trading_platform.contracts import names
+from trading_platform.contracts.errors import InputError
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
+
+
+class Metrics:
+    """All metrics of one runner, in a registry of its own; labels are bounded (slot, stage, side, code)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        within = {"registry": self.registry}
+        self.rows = Counter(names.METRIC_ROWS, "Rows closed", **within)
+        self.decisions = Counter(names.METRIC_DECISIONS, "Decisions journaled", **within)
+        self.orders = Counter(names.METRIC_ORDERS, "Orders by outcome", ["outcome"], **within)
+        self.denied = Counter(names.METRIC_DENIED, "Orders denied by our risk", ["code"], **within)
+        self.swaps = Counter(names.METRIC_SWAPS, "Model swaps by outcome", ["outcome"], **within)
+        self.equity = Gauge(names.METRIC_EQUITY, "Account equity, quote currency", **within)
+        self.pnl = Gauge(names.METRIC_PNL, "Equity less the session's start, quote currency", **within)
+        self.gross = Gauge(names.METRIC_GROSS, "Gross exposure as a fraction of equity", **within)
+        self.unknown = Gauge(names.METRIC_UNKNOWN, "Orders whose fate nobody knows", **within)
+        self.naked = Gauge(names.METRIC_NAKED, "Value of positions without a stop at the venue", **within)
+        self.state = Gauge(names.METRIC_STATE, "Runner state, 1 for the current one", ["state"], **within)
+        self.kill = Gauge(names.METRIC_KILL, "Latched kill level, 0 none to 3 flatten", **within)
+        self.model_age = Gauge(names.METRIC_MODEL_AGE, "Sessions since the bundle's last training row", **within)
+        self.latency = Histogram(names.METRIC_LATENCY, "Seconds per stage", ["stage"], buckets=LATENCY_BUCKETS, **within)
+        self.commit = Histogram(names.METRIC_JOURNAL, "Seconds per journal transaction", buckets=COMMIT_BUCKETS, **within)
+
+    def serve(self, port: int, address: str = "127.0.0.1") -> None:
+        """Serve /metrics. InputError where the port is taken."""
+        if port == 0:
+            return
+        try:
+            start_http_server(port, address, registry=self.registry)
+        except OSError as error:
+            raise InputError(
+                f"port {port} is taken: {error.strerror}", "metrics", "stop what uses it, or give another --metrics-port (0 = off)"
+            ) from error
