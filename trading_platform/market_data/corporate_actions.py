@@ -1,6 +1,6 @@
 """Splits and cash dividends: the causal factors of a price series (T1) and what an event does to a held position (T10).
 
-NumPy and the standard library only: the live runner imports this module. Both users of the factors, a whole panel (`factors`) and one
+Light on purpose: the live runner imports this module. The position arithmetic itself is the engine's (`engine.corporate`). Both users of the factors, a whole panel (`factors`) and one
 row after another (`FactorState`), run the same additions and multiplications in the same order, so their bits are equal.
 
 A dividend is the cash one share receives that trades ex on `ex_date`: with a split on the same day, one share after the split.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.errors import CorruptionError, InputError
+from trading_platform.engine.corporate import rescale
 
 Floats = NDArray[np.float64]
 STATE_FORMAT = "factor-state-1"
@@ -197,7 +199,7 @@ class FactorState:
                     raise CorruptionError(f"state format {saved['format']!s}", "FactorState", "publish the state again with this version")
                 arrays = {name: saved[name] for name in ("split_factor", "dividend_factor", "reference", "first_session")}
                 names, session = [str(name) for name in saved["instrument_ids"]], int(saved["session"])
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise CorruptionError(f"not a factor state: {error}", "FactorState", "publish the state again") from error
         known = [(self._column[name], index) for index, name in enumerate(names) if name in self._column]
         here, there = (list(side) for side in zip(*known, strict=True)) if known else ([], [])
@@ -220,25 +222,6 @@ class Rescaled:
     cash_in_lieu: float
     dividend_cash: float
     price_scale: float
-
-
-def rescale(
-    lots: int, average_cost: float, stop_price: float, split_ratio: float, cash_dividend: float, previous_close: float, lots_per_unit: int = 1
-) -> tuple[int, float, float, float, float, float]:
-    """The arithmetic of `apply_to_position` on plain numbers, in the order of `Rescaled`; compiles under Numba as it stands.
-
-    previous_close: the raw close before the ex-date. Lots round toward zero; 1e-9 of a lot is binary noise, not a fraction. A dividend
-    moves no stop: the venue's GTC orders are told not to reduce.
-    """
-    exact = lots * split_ratio
-    nearest = round(exact)
-    if abs(exact - nearest) <= 1e-9 * max(1.0, abs(exact)):
-        exact = float(nearest)
-    whole = int(exact)
-    scale = 1.0 / split_ratio
-    fraction = exact - whole
-    cash_in_lieu = fraction / lots_per_unit * previous_close * scale if fraction != 0.0 else 0.0
-    return whole, average_cost * scale, stop_price * scale, cash_in_lieu, exact / lots_per_unit * cash_dividend, scale
 
 
 def apply_to_position(

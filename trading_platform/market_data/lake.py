@@ -65,7 +65,7 @@ def data_version(asset: str, partition: str, code_version: str, schema: dict[str
 
 def inputs_hash(inputs: Sequence[PartitionManifest]) -> str:
     """Hash of an input manifest: an asset is current while this and its code version stay the same."""
-    return content_hash([manifest.input_record() for manifest in sorted(inputs, key=lambda m: (m.asset, m.partition))])
+    return content_hash([manifest.input_record() for manifest in sorted(inputs, key=lambda m: (m.asset, m.partition, m.data_version))])
 
 
 class Lake:
