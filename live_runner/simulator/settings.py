@@ -1,0 +1,43 @@
+"""What a simulated venue is configured with: one immutable value, made by the command line or by a test."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.profile import Costs
+
+_COSTS = Costs()
+
+
+@dataclass(frozen=True, slots=True)
+class VenueSettings:
+    """cash_cents: the account's first deposit. Costs as in `contracts.profile.Costs`: basis points and a share of the bar's volume.
+
+    multiplier: 1 cash account, 2 Reg T margin. shorts: the account may open shorts. requests_per_minute: of the trading API, per key and
+    virtual minute, 0 = unlimited. key, secret: the only ones accepted; empty = any non-empty pair. bar_delay_ns: how long after its end a
+    bar stays invisible to REST.
+    """
+
+    seed: int = 0
+    cash_cents: int = 100_000_000
+    half_spread_bps: float = _COSTS.half_spread_bps
+    impact_bps: float = _COSTS.impact_bps
+    participation: float = _COSTS.participation
+    multiplier: int = 2
+    shorts: bool = False
+    requests_per_minute: int = 200
+    key: str = ""
+    secret: str = ""
+    bar_delay_ns: int = 0
+
+    def __post_init__(self) -> None:
+        numbers = (self.half_spread_bps, self.impact_bps, self.participation)
+        sound = all(math.isfinite(n) and n >= 0.0 for n in numbers) and self.cash_cents > 0 and self.multiplier in (1, 2)
+        if not sound or self.participation > 1.0 or self.requests_per_minute < 0 or self.bar_delay_ns < 0:
+            raise InputError(
+                f"these settings make no venue: {self.cash_cents / 100} cash, costs {numbers}, multiplier {self.multiplier}",
+                "simulator settings",
+                "cash is positive, costs are not negative, participation is at most 1, the multiplier is 1 or 2",
+            )
