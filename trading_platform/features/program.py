@@ -163,10 +163,10 @@ class Program:
         return self._last_timestamp
 
     def step(self, panel: Panel, out: NDArray | None = None) -> NDArray:
-        """Advance over the rows of `panel` and return their features, (T, S, F), columns in the order of `feature_set.names`.
+        """Advance over the rows of `panel` and return their features, (T, S, F), columns ordered as `feature_set.names`.
 
         `out` (C-contiguous, float32 or float64) receives the result; without it a new float32 array does. Kernels and state are float64,
-        the last write casts. Undefined and absent cells are NaN. Raises InputError, before anything advances, for another instrument axis, a
+        the last write casts. Undefined and absent cells are NaN. Raises InputError, before anything advances, for another axis, a
         missing field, rows that are not newer than the last one seen, or an unfitting `out`.
         """
         self._check(panel)
