@@ -1,0 +1,28 @@
+"""The whole graph: every node of both pipelines in the order in which they depend on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trading_platform.assets.bars import bars_asset
+from trading_platform.assets.features import features_asset
+from trading_platform.assets.labels import labels_asset
+from trading_platform.assets.node import Node
+from trading_platform.assets.pipelines import PIPELINES
+from trading_platform.assets.universe import universe_asset
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """All nodes by asset name, upstream first."""
+
+    nodes: Mapping[str, Node]
+
+
+def build_graph() -> Graph:
+    """Every asset of the platform."""
+    nodes: list[Node] = []
+    for pipeline in PIPELINES:
+        nodes += [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline), labels_asset(pipeline)]
+    return Graph({node.recipe.asset: node for node in nodes})

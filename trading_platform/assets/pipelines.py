@@ -1,0 +1,104 @@
+"""The two pipelines: the same assets over two timeframes. They share the code and do not join."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trading_platform.contracts.panel import TIMEFRAME_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """What differs between the pipelines.
+
+    suffix: of asset names beside the two that carry their own (bars_*, features_*, labels_*). train, test, step: rows of a walk-forward
+    fold; horizon: rows ahead that the label looks. cutoffs_apart: rows between the training cutoffs of two bundles. statistical_power:
+    False where the span is too short for the statistical gates to say anything, which the report then states as "no power".
+    """
+
+    name: str
+    suffix: str
+    bars: str
+    timeframe: str
+    feature_set: str
+    strategy_class: str
+    slot: str
+    model: str
+    horizon: int
+    train: int
+    test: int
+    step: int
+    embargo: float
+    cutoffs_apart: int
+    periods_per_year: float
+    statistical_power: bool
+
+    def asset(self, base: str) -> str:
+        """Name of this pipeline's asset: walk_forward_report -> walk_forward_report_intraday."""
+        return f"{base}{self.suffix}"
+
+    @property
+    def features(self) -> str:
+        """Name of the features asset."""
+        return f"features_{self.name}"
+
+    @property
+    def labels(self) -> str:
+        """Name of the labels asset."""
+        return f"labels_{self.name}"
+
+    @property
+    def cutoffs(self) -> str:
+        """Name of the dynamic partitions of the bundles: training cutoff dates."""
+        return f"{self.name}_cutoffs"
+
+    @property
+    def timeframe_ns(self) -> int:
+        """Length of a bar in ns."""
+        return TIMEFRAME_NS[self.timeframe]
+
+
+DAILY = Pipeline(
+    name="daily",
+    suffix="",
+    bars="bars_daily",
+    timeframe="1Day",
+    feature_set="core",
+    strategy_class="swing",
+    slot="daily",
+    model="alpha_lightgbm",
+    horizon=5,
+    train=252,
+    test=63,
+    step=21,
+    embargo=0.01,
+    cutoffs_apart=60,
+    periods_per_year=252.0,
+    statistical_power=True,
+)
+# Rows of one week: Monday to Wednesday are 1170 minutes, 1142 after the purge of a 16-minute label and the embargo, so that the first fold
+# is tested on exactly Thursday; Friday is traded.
+INTRADAY = Pipeline(
+    name="intraday",
+    suffix="_intraday",
+    bars="bars_minute",
+    timeframe="1Min",
+    feature_set="intraday",
+    strategy_class="intraday",
+    slot="intraday",
+    model="alpha_lightgbm_intraday",
+    horizon=15,
+    train=1142,
+    test=390,
+    step=390,
+    embargo=0.01,
+    cutoffs_apart=0,
+    periods_per_year=252.0 * 390.0,
+    statistical_power=False,
+)
+PIPELINES = (DAILY, INTRADAY)
+
+
+def pipeline_named(name: str) -> Pipeline:
+    """The pipeline of this name (daily, intraday)."""
+    return {pipeline.name: pipeline for pipeline in PIPELINES}[name]

@@ -1,0 +1,27 @@
+"""The code location: `defs`, built by the one function that tests and command lines also use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from trading_platform.assets.graph import build_graph
+from trading_platform.assets.policy import with_policy
+from trading_platform.assets.resources import Bundles, Platform
+
+
+def build_definitions(**settings: Any) -> dg.Definitions:
+    """The assets, checks, jobs, schedules, sensors and resources of one set of settings (overrides of the environment's, by name)."""
+    nodes = build_graph().nodes.values()
+    platform = Platform(settings=settings)
+    definitions = dg.Definitions(
+        assets=[node.definition for node in nodes],
+        asset_checks=[check for node in nodes for check in node.checks],
+        resources={"platform": platform, "bundles": Bundles(platform=platform)},
+        executor=dg.in_process_executor,
+    )
+    return with_policy(definitions)
+
+
+defs = build_definitions()
