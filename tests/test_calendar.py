@@ -53,7 +53,10 @@ def test_a_half_day_closes_at_one_and_a_full_day_at_four(calendar: MarketCalenda
 def test_daily_bars_start_at_midnight_in_new_york(calendar: MarketCalendar) -> None:
     winter, summer = day_of(date(2012, 1, 3)), day_of(date(2012, 7, 2))
     stamps = calendar.midnights_ns(np.array([winter, summer]))
-    assert [str(stamp) for stamp in stamps.astype("datetime64[ns]").astype("datetime64[s]")] == ["2012-01-03T05:00:00", "2012-07-02T04:00:00"]
+    assert [str(stamp) for stamp in stamps.astype("datetime64[ns]").astype("datetime64[s]")] == [
+        "2012-01-03T05:00:00",
+        "2012-07-02T04:00:00",
+    ]
 
 
 @settings(deadline=None)

@@ -44,7 +44,9 @@ class MarketCalendar:
         try:
             source = get_calendar(name, start=first.isoformat(), end=last.isoformat())
         except (CalendarError, ValueError) as error:
-            raise InputError(f"no calendar {name!r} from {first} to {last}: {error}", "calendar", "use an exchange_calendars code, such as XNYS") from error
+            raise InputError(
+                f"no calendar {name!r} from {first} to {last}: {error}", "calendar", "use an exchange_calendars code, such as XNYS"
+            ) from error
         self.name = name
         self.first = first
         self.last = last
@@ -138,7 +140,9 @@ class MarketCalendar:
         session = int(self.sessions_of(np.array([instant_ns], dtype=np.int64))[0])
         if session < 0:
             when = np.datetime64(instant_ns, "ns")
-            raise InputError(f"{when}Z falls on no session of {self.name}", f"calendar {self.first} to {self.last}", "drop weekend and holiday rows")
+            raise InputError(
+                f"{when}Z falls on no session of {self.name}", f"calendar {self.first} to {self.last}", "drop weekend and holiday rows"
+            )
         return session
 
     def sessions_of(self, instants_ns: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -165,4 +169,6 @@ class MarketCalendar:
         return session
 
     def _outside(self, session: int) -> InputError:
-        return InputError(f"{date_of(session)} is outside the calendar's span", f"calendar {self.name} {self.first} to {self.last}", "widen the span")
+        return InputError(
+            f"{date_of(session)} is outside the calendar's span", f"calendar {self.name} {self.first} to {self.last}", "widen the span"
+        )

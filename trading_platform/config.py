@@ -33,7 +33,9 @@ SIGNED_KEYS = ("limit_offset_bps",)
 class Settings(BaseSettings):
     """Paths, addresses, names and keys. Frozen; made by `load_settings`. Ports are on the loopback address."""
 
-    model_config = SettingsConfigDict(env_prefix=names.ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=names.ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True
+    )
 
     home: Path = Field(Path(".trading"), description="everything the platform writes")
     data: Path | None = Field(None, description="folder of Parquet bars; empty: the boxed data")
@@ -44,7 +46,9 @@ class Settings(BaseSettings):
     stretch_rows: int = Field(120, ge=2, description="last daily rows kept out of all training, traded by the demo")
 
     profile: str = Field("equity_conservative", description="profile name, or the path of a profile file")
-    account: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="account name: prefix of Redis keys, journal and lock")
+    account: str = Field(
+        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="account name: prefix of Redis keys, journal and lock"
+    )
     mode: Literal["paper", "live"] = Field("paper", description="trading mode")
 
     redis_url: str | None = Field(None, description="Redis; empty: a server of our own under home")
@@ -133,12 +137,18 @@ def load_settings(**overrides: Any) -> Settings:
     for variable in sorted(os.environ):
         if variable.startswith(names.ENV_PREFIX) and variable not in known:
             close = difflib.get_close_matches(variable, sorted(known), n=1)
-            raise InputError(f"nothing reads {variable}", "environment", f"did you mean {close[0]}?" if close else "unset it; docs/data.md lists the settings")
+            raise InputError(
+                f"nothing reads {variable}",
+                "environment",
+                f"did you mean {close[0]}?" if close else "unset it; docs/data.md lists the settings",
+            )
     try:
         return Settings(**overrides)
     except ValidationError as error:
         # The offending input stays out of the text: it may be a key.
-        problems = "; ".join(f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors(include_input=False))
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors(include_input=False)
+        )
         raise InputError(problems, "environment or command line", f"settings are {names.ENV_PREFIX}<NAME> variables") from None
 
 
@@ -158,8 +168,8 @@ def load_profile(name: str, strategy_class: str = "swing") -> Profile:
     """The profile `name` (of trading_platform/profiles, or a path ending in .yaml) as it holds for one strategy class.
 
     A file has the sections and keys of `contracts.profile.Profile`, `extends: <name>` for what it leaves unsaid, and `classes: {swing: ...,
-    intraday: ...}` with the same sections for what only one class uses. What no file says is the default of the contract: the strictest value the
-    specification names. InputError for a missing file, an unknown or doubled key, a wrong type, a circle of `extends`.
+    intraday: ...}` with the same sections for what only one class uses. What no file says is the default of the contract: the strictest
+    value the specification names. InputError for a missing file, an unknown or doubled key, a wrong type, a circle of `extends`.
     """
     if strategy_class not in STRATEGY_CLASSES:
         raise InputError(f"strategy class {strategy_class!r}", f"profile {name}", f"use one of {', '.join(STRATEGY_CLASSES)}")
@@ -168,7 +178,9 @@ def load_profile(name: str, strategy_class: str = "swing") -> Profile:
     following: str | None = name
     while following is not None:
         if following in seen:
-            raise InputError(f"profiles extend each other in a circle: {' -> '.join([*seen, following])}", f"profile {name}", "remove one `extends`")
+            raise InputError(
+                f"profiles extend each other in a circle: {' -> '.join([*seen, following])}", f"profile {name}", "remove one `extends`"
+            )
         seen.append(following)
         path, content = _read_profile(following)
         layers.append((path, content))
@@ -204,11 +216,13 @@ def _read_profile(name: str) -> tuple[str, Mapping[str, Any]]:
     if not path.is_file():
         raise InputError(f"no profile {name!r}", where, f"use one of {', '.join(profile_names())}, or the path of a .yaml file")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # a SafeLoader with one more refusal
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"not YAML: {' '.join(str(error).split())}", where, "correct the file") from error
     if not isinstance(content, dict):
-        raise InputError(f"a profile is a mapping, this is {type(content).__name__}", where, "start with `name:` and sections such as `limits:`")
+        raise InputError(
+            f"a profile is a mapping, this is {type(content).__name__}", where, "start with `name:` and sections such as `limits:`"
+        )
     stated = content.get("name", _profile_name(name))
     if stated != _profile_name(name):
         raise InputError(f"the file says name: {stated}", where, f"call it {_profile_name(name)}, as the file is called")
@@ -236,8 +250,10 @@ def _typed(expected: type, value: Any, key: str, where: str) -> Any:
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not expected:
-        raise InputError(f"{key} is {value!r}, expected {expected.__name__}", where, "correct the value (numbers need a point before an exponent: 1.0e6)")
-    if expected in (int, float):
+        raise InputError(
+            f"{key} is {value!r}, expected {expected.__name__}", where, "correct the value (numbers need a point before an exponent: 1.0e6)"
+        )
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise InputError(f"{key} is {value}", where, "give a number")
         if value < 0 and key.rpartition(".")[2] not in SIGNED_KEYS:

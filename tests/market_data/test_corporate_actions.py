@@ -30,7 +30,9 @@ def markets(draw: st.DrawFn) -> tuple[ActionTable, np.ndarray, np.ndarray, np.nd
     return ActionTable(events.values()), session.astype(np.int64), np.where(present, close, np.nan), present
 
 
-def scan(actions: ActionTable, session: np.ndarray, close: np.ndarray, present: np.ndarray, cuts: set[int]) -> tuple[np.ndarray, np.ndarray]:
+def scan(
+    actions: ActionTable, session: np.ndarray, close: np.ndarray, present: np.ndarray, cuts: set[int]
+) -> tuple[np.ndarray, np.ndarray]:
     state = FactorState(actions, IDS)
     split, total = np.empty(close.shape), np.empty(close.shape)
     for row in range(len(session)):

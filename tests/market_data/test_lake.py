@@ -6,7 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -20,7 +20,7 @@ ASSET, PARTITION = "bars/timeframe=1Day", "year=2012"
 
 
 def frame(close: float = 2.0) -> pl.DataFrame:
-    stamps = [datetime(2012, 1, day, 5, tzinfo=timezone.utc) for day in (3, 4, 3, 4)]
+    stamps = [datetime(2012, 1, day, 5, tzinfo=UTC) for day in (3, 4, 3, 4)]
     table = pl.DataFrame({"instrument_id": ["us:B", "us:B", "us:A", "us:A"], "timestamp": stamps, "close": [1.0, close, 3.0, 4.0]})
     return table.with_columns(pl.col("timestamp").cast(pl.Datetime("ns", "UTC")))
 

@@ -60,14 +60,22 @@ def refuse_bad_rows(frame: pl.DataFrame, where: str) -> None:
         sound = value.is_finite() & ((value > 0) if name in PRICE_FIELDS else (value >= 0))
         bad = _first(frame, ~sound.fill_null(False))
         if bad:
-            raise InputError(f"{name} is {bad[name]} for {bad['symbol']} at {bad['timestamp']}", f"{where}, row {bad['row']}", "correct or drop the row")
+            raise InputError(
+                f"{name} is {bad[name]} for {bad['symbol']} at {bad['timestamp']}", f"{where}, row {bad['row']}", "correct or drop the row"
+            )
     bad = _first(frame, pl.struct("symbol", "timestamp").is_first_distinct().not_())
     if bad:
-        raise InputError(f"duplicate (symbol, timestamp): {bad['symbol']} at {bad['timestamp']}", f"{where}, row {bad['row']}", "keep one of the two rows")
+        raise InputError(
+            f"duplicate (symbol, timestamp): {bad['symbol']} at {bad['timestamp']}",
+            f"{where}, row {bad['row']}",
+            "keep one of the two rows",
+        )
     bad = _first(frame, (pl.col("timestamp").diff().over("symbol") < pl.duration()).fill_null(False))
     if bad:
         raise InputError(
-            f"timestamps run backwards for {bad['symbol']} at {bad['timestamp']}", f"{where}, row {bad['row']}", "sort each symbol's rows by timestamp"
+            f"timestamps run backwards for {bad['symbol']} at {bad['timestamp']}",
+            f"{where}, row {bad['row']}",
+            "sort each symbol's rows by timestamp",
         )
 
 

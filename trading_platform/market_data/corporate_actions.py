@@ -1,6 +1,7 @@
 """Splits and cash dividends: the causal factors of a price series (T1) and what an event does to a held position (T10).
 
-Light on purpose: the live runner imports this module. The position arithmetic itself is the engine's (`engine.corporate`). Both users of the factors, a whole panel (`factors`) and one
+Light on purpose: the live runner imports this module. The position arithmetic itself is the
+engine's (`engine.corporate`). Both users of the factors, a whole panel (`factors`) and one
 row after another (`FactorState`), run the same additions and multiplications in the same order, so their bits are equal.
 
 A dividend is the cash one share receives that trades ex on `ex_date`: with a split on the same day, one share after the split.
@@ -39,7 +40,9 @@ class CorporateAction:
     cash_dividend: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.split_ratio) and self.split_ratio > 0.0 and math.isfinite(self.cash_dividend) and self.cash_dividend >= 0.0):
+        if not (
+            math.isfinite(self.split_ratio) and self.split_ratio > 0.0 and math.isfinite(self.cash_dividend) and self.cash_dividend >= 0.0
+        ):
             raise InputError(
                 f"split_ratio {self.split_ratio}, cash_dividend {self.cash_dividend} is no corporate action",
                 f"{self.instrument_id}, ex-date day {self.ex_date}",
@@ -59,11 +62,15 @@ class ActionTable:
         before: CorporateAction | None = None
         for action in sorted(actions):
             if action == before:
-                raise InputError("the same corporate action twice", f"{action.instrument_id}, ex-date day {action.ex_date}", "drop the duplicate row")
+                raise InputError(
+                    "the same corporate action twice", f"{action.instrument_id}, ex-date day {action.ex_date}", "drop the duplicate row"
+                )
             before = action
             last = merged[-1] if merged else None
             if last is not None and (last.ex_date, last.instrument_id) == (action.ex_date, action.instrument_id):
-                merged[-1] = replace(last, split_ratio=last.split_ratio * action.split_ratio, cash_dividend=last.cash_dividend + action.cash_dividend)
+                merged[-1] = replace(
+                    last, split_ratio=last.split_ratio * action.split_ratio, cash_dividend=last.cash_dividend + action.cash_dividend
+                )
             else:
                 merged.append(action)
         self.actions = tuple(merged)
@@ -108,11 +115,13 @@ def factors(
     Filled in every cell, absent ones included. InputError where a dividend is not below the close before it.
     """
     rows, width = present.shape
-    split_factor = np.ones((rows, width))
+    split_factor: Floats = np.ones((rows, width))
     dividend_factor = np.ones((rows, width))
     for column, instrument_id in enumerate(instrument_ids):
         events = actions.of(instrument_id)
-        seen = np.flatnonzero(present[:, column]) if events else ()
+        if not events:
+            continue
+        seen = np.flatnonzero(present[:, column])
         if len(seen) == 0:
             continue
         first_session = session[seen[0]]
@@ -135,7 +144,7 @@ def factors(
 class FactorState:
     """The factors as a scan: one row in, one row of factors out, with the bits of `factors`.
 
-    Use per row: `factors = state.open_row(session)` before anything reads prices, then `state.close_row(close, present)` once the bars
+    Use per row: `state.open_row(session)` before anything reads prices, then `state.close_row(close, present)` once the bars
     are known. State is saved with the features' state and travels to the runner.
     """
 
@@ -155,7 +164,7 @@ class FactorState:
         self._actions = actions
 
     def open_row(self, session: int) -> tuple[Floats, Floats]:
-        """Apply every event that has gone ex since the last row; return (split_factor, return_factor), each (S,) and owned by the caller."""
+        """Apply every event gone ex since the last row; return (split_factor, return_factor), each (S,), owned by the caller."""
         if session < self.session:
             raise InputError(f"session {session} after session {self.session}", "FactorState", "rows must come in time order")
         for event in self._actions.between(self.session, session) if session > self.session else ():

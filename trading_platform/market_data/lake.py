@@ -54,7 +54,13 @@ class PartitionManifest:
 
     def input_record(self) -> dict[str, object]:
         """The entry of an input manifest (DESIGN 10), without provenance; span as [first, last]."""
-        record = {"asset": self.asset, "partition": self.partition, "data_version": self.data_version, "sha256": self.sha256, "rows": self.rows}
+        record = {
+            "asset": self.asset,
+            "partition": self.partition,
+            "data_version": self.data_version,
+            "sha256": self.sha256,
+            "rows": self.rows,
+        }
         return record if self.span is None else {**record, "span": list(self.span)}
 
 
@@ -90,7 +96,14 @@ class Lake:
         return self._store(asset, partition, buffer.getvalue(), ".parquet", code_version, schema, ordered.height, _span(ordered))
 
     def write_file(
-        self, asset: str, partition: str, data: bytes, suffix: str, code_version: str = "1", rows: int = 0, span: tuple[int, int] | None = None
+        self,
+        asset: str,
+        partition: str,
+        data: bytes,
+        suffix: str,
+        code_version: str = "1",
+        rows: int = 0,
+        span: tuple[int, int] | None = None,
     ) -> PartitionManifest:
         """Write any bytes (an .npz, .png, .json) as the current content of a partition, under the same rules as frames."""
         if not re.fullmatch(r"\.[a-z0-9.]+", suffix):
@@ -101,13 +114,17 @@ class Lake:
         """The manifest of a partition. InputError if it was never written, CorruptionError if it is unreadable."""
         path = self._folder(asset, partition) / MANIFEST
         if not path.is_file():
-            raise InputError(f"partition {partition!r} of {asset} was never written", str(path.relative_to(self.root)), "materialize the asset first")
+            raise InputError(
+                f"partition {partition!r} of {asset} was never written", str(path.relative_to(self.root)), "materialize the asset first"
+            )
         try:
             record = parse(path.read_bytes())
             span = record.get("span")
             return PartitionManifest(**{**record, "span": tuple(span) if span is not None else None})
         except (TypeError, AttributeError) as error:
-            raise CorruptionError(f"not a manifest: {error}", str(path.relative_to(self.root)), "materialize the partition again") from error
+            raise CorruptionError(
+                f"not a manifest: {error}", str(path.relative_to(self.root)), "materialize the partition again"
+            ) from error
 
     def has(self, asset: str, partition: str) -> bool:
         """Whether the partition was ever written."""
@@ -146,11 +163,15 @@ class Lake:
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
-            raise CorruptionError("the file of a manifest is gone", manifest.uri, "restore it from a backup, or materialize again") from error
+            raise CorruptionError(
+                "the file of a manifest is gone", manifest.uri, "restore it from a backup, or materialize again"
+            ) from error
         found = sha256_hex(data)
         if found != manifest.sha256:
             raise CorruptionError(
-                f"sha256 is {found[:12]}..., the manifest says {manifest.sha256[:12]}...", manifest.uri, "restore it from a backup, or materialize again"
+                f"sha256 is {found[:12]}..., the manifest says {manifest.sha256[:12]}...",
+                manifest.uri,
+                "restore it from a backup, or materialize again",
             )
         return data
 
@@ -166,7 +187,15 @@ class Lake:
         return len(names)
 
     def _store(
-        self, asset: str, partition: str, data: bytes, suffix: str, code_version: str, schema: dict[str, str], rows: int, span: tuple[int, int] | None
+        self,
+        asset: str,
+        partition: str,
+        data: bytes,
+        suffix: str,
+        code_version: str,
+        schema: dict[str, str],
+        rows: int,
+        span: tuple[int, int] | None,
     ) -> PartitionManifest:
         folder = self._folder(asset, partition)
         sha = sha256_hex(data)

@@ -46,7 +46,9 @@ def build_panel(
         raise InputError(f"unknown timeframe {timeframe!r}", "build_panel", f"use one of {', '.join(TIMEFRAME_NS)}")
     missing = [name for name in (*BAR_FIELDS, *fields) if name not in bars.columns]
     if missing:
-        raise InputError(f"the bars have no column {', '.join(missing)}", "build_panel", "drop the features that need it, or use a source that has it")
+        raise InputError(
+            f"the bars have no column {', '.join(missing)}", "build_panel", "drop the features that need it, or use a source that has it"
+        )
     ids = tuple(sorted(set(bars["instrument_id"].unique().to_list()) if instrument_ids is None else set(instrument_ids)))
     stamps = _stamps(bars)
     timestamp = np.unique(stamps)
@@ -69,9 +71,13 @@ def build_panel(
 
 
 def join_fields(
-    field_series: pl.DataFrame, known_at: NDArray[np.int64], session: NDArray[np.int64], calendar: MarketCalendar, max_age: int = MAX_AGE_SESSIONS
+    field_series: pl.DataFrame,
+    known_at: NDArray[np.int64],
+    session: NDArray[np.int64],
+    calendar: MarketCalendar,
+    max_age: int = MAX_AGE_SESSIONS,
 ) -> Mapping[str, NDArray[np.float64]]:
-    """Each field's latest value with known_at <= the row's, (T,) float64; NaN before the first and when more than `max_age` sessions old."""
+    """Each field's latest value with known_at <= the row's, (T,) float64; NaN before the first and once over `max_age` sessions old."""
     joined = {}
     for (name,), series in field_series.sort("field", "known_at").group_by("field", maintain_order=True):
         known = series["known_at"].to_physical().to_numpy()
@@ -92,7 +98,11 @@ def _sessions(timestamp: NDArray[np.int64], calendar: MarketCalendar) -> NDArray
     session = calendar.sessions_of(timestamp)
     if len(session) and int(session.min()) < 0:
         when = np.datetime64(int(timestamp[np.argmin(session)]), "ns")
-        raise InputError(f"a bar at {when}Z falls on no session of {calendar.name}", "build_panel", "drop weekend and holiday rows, or widen the calendar")
+        raise InputError(
+            f"a bar at {when}Z falls on no session of {calendar.name}",
+            "build_panel",
+            "drop weekend and holiday rows, or widen the calendar",
+        )
     return session
 
 

@@ -46,7 +46,12 @@ class Finding:
 
 
 def _finding(
-    frame: pl.DataFrame, check: str, column: str, bad: pl.Expr, severity: Literal["error", "warning"] = "error", value: pl.Expr | None = None
+    frame: pl.DataFrame,
+    check: str,
+    column: str,
+    bad: pl.Expr,
+    severity: Literal["error", "warning"] = "error",
+    value: pl.Expr | None = None,
 ) -> Finding | None:
     shown = (pl.col(column) if value is None else value).cast(pl.String).alias("_value")
     marked = frame.with_columns(bad.fill_null(True).alias("_bad"), shown).with_row_index("_row").filter("_bad")
@@ -117,7 +122,12 @@ def check_gaps(frame: pl.DataFrame, calendar: MarketCalendar) -> Finding | None:
     Any timeframe is judged by sessions: a minute without a trade has no bar, and that is no defect (T3).
     """
     session = calendar.sessions_of(frame["timestamp"].to_physical().to_numpy())
-    good = frame.select("symbol", "instrument_id", "timestamp").with_row_index("_row").with_columns(pl.Series("_session", session)).filter(pl.col("_session") >= 0)
+    good = (
+        frame.select("symbol", "instrument_id", "timestamp")
+        .with_row_index("_row")
+        .with_columns(pl.Series("_session", session))
+        .filter(pl.col("_session") >= 0)
+    )
     if good.height == 0:
         return None
     placed = good.with_columns(pl.Series("_at", calendar.positions(good["_session"].to_numpy()))).sort("instrument_id", "_at")
@@ -138,7 +148,9 @@ def _reverting_moves(frame: pl.DataFrame) -> pl.DataFrame:
     opposed = pl.col("_in").sign() * pl.col("_out").sign() < 0
     size = pl.min_horizontal(pl.col("_in").abs(), pl.col("_out").abs())
     scale = 1.4826 * (pl.col("_in") - pl.col("_in").median()).abs().median()
-    return table.with_columns(pl.when(opposed).then(size).otherwise(0.0).fill_null(0.0).alias("_move"), scale.over("instrument_id").alias("_scale"))
+    return table.with_columns(
+        pl.when(opposed).then(size).otherwise(0.0).fill_null(0.0).alias("_move"), scale.over("instrument_id").alias("_scale")
+    )
 
 
 def check_spikes(frame: pl.DataFrame) -> Finding | None:

@@ -6,6 +6,7 @@ asset id tells the two apart. Days are days since 1970-01-01.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,7 +37,9 @@ class SymbolTable:
         self._by_instrument: dict[str, list[SymbolPeriod]] = {}
         for period in self.periods:
             if period.first > period.last:
-                raise InputError(f"{period.symbol} ends on day {period.last} before it begins on {period.first}", "symbol table", "swap the dates")
+                raise InputError(
+                    f"{period.symbol} ends on day {period.last} before it begins on {period.first}", "symbol table", "swap the dates"
+                )
             self._by_symbol.setdefault(period.symbol, []).append(period)
         for period in sorted(self.periods, key=lambda p: (p.instrument_id, p.first)):
             self._by_instrument.setdefault(period.instrument_id, []).append(period)
@@ -54,14 +57,18 @@ class SymbolTable:
         for period in self._by_symbol.get(symbol, ()):
             if period.first <= session <= period.last:
                 return period.instrument_id
-        raise InputError(f"unknown symbol {symbol!r} on day {session}", "symbol table", "add its period, or check the spelling and the date")
+        raise InputError(
+            f"unknown symbol {symbol!r} on day {session}", "symbol table", "add its period, or check the spelling and the date"
+        )
 
     def symbol(self, instrument_id: str, session: int) -> str:
         """The ticker of an instrument on this day. InputError if it had none."""
         for period in self._by_instrument.get(instrument_id, ()):
             if period.first <= session <= period.last:
                 return period.symbol
-        raise InputError(f"{instrument_id} has no ticker on day {session}", "symbol table", "add its period: it was not listed, or was renamed")
+        raise InputError(
+            f"{instrument_id} has no ticker on day {session}", "symbol table", "add its period: it was not listed, or was renamed"
+        )
 
     def instrument_of_asset(self, asset_id: str) -> str | None:
         """The instrument a vendor's asset id belongs to, None if unknown: the same asset under a new ticker is a rename, not a new name."""
@@ -84,10 +91,11 @@ class SymbolTable:
 
 
 def _refuse_overlap(name: str, group: list[SymbolPeriod]) -> None:
-    for before, after in zip(group, group[1:], strict=False):
+    for before, after in itertools.pairwise(group):
         if after.first <= before.last:
             raise InputError(
-                f"{name}: {before.symbol}={before.instrument_id} until day {before.last} overlaps {after.symbol}={after.instrument_id} from {after.first}",
+                f"{name}: {before.symbol} = {before.instrument_id} until day {before.last} overlaps "
+                f"{after.symbol} = {after.instrument_id} from day {after.first}",
                 "symbol table",
                 "end one period before the next begins",
             )

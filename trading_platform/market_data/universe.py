@@ -1,4 +1,7 @@
-"""Who may be traded when: point-in-time membership. The row of session t is a function of sessions before t alone (SPEC UNIV-01..07, T3)."""
+"""Who may be traded when: point-in-time membership (SPEC UNIV-01..07, T3).
+
+The row of session t is a function of sessions before t alone.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,10 @@ UNIVERSE_SCHEMA: dict[str, pl.DataType] = {
 def build_universe(bars: pl.DataFrame, rules: UniverseRules, calendar: MarketCalendar) -> pl.DataFrame:
     """Membership of every instrument of a bar frame (any timeframe), from its first session to the one after the frame's last.
 
-    Returns UNIVERSE_SCHEMA sorted by (session, instrument_id). adv_20: mean dollar volume per session over the 20 sessions traded before this
-    one; price: the last close before it; volatility_20: Parkinson's, from daily ranges, so a split does not move it, fraction per session;
-    all three NULL before the first. volatility_bucket: low, medium, high, thirds of the members of that session. tier: core, extended, or
-    empty for a non-member. reason: empty for a member, else the first rule it fails: young, silent, price_low, price_high,
+    Returns UNIVERSE_SCHEMA sorted by (session, instrument_id). adv_20: mean dollar volume per session over the 20 sessions traded before
+    this one; price: the last close before it; volatility_20: Parkinson's, from daily ranges, so a split does not move it, fraction per
+    session; all three null before the first. volatility_bucket: low, medium, high, thirds of the members of that session. tier: core,
+    extended, or empty for a non-member. reason: empty for a member, else the first rule it fails: young, silent, price_low, price_high,
     dollar_volume_low, rank (beyond `extended_size` by dollar volume).
     A name without any history passes only where `min_sessions` is 0: then there is nothing to judge it by.
     The last session is the one that trades next: the universe of tomorrow exists tonight.
@@ -43,7 +46,9 @@ def build_universe(bars: pl.DataFrame, rules: UniverseRules, calendar: MarketCal
         return pl.DataFrame(schema=UNIVERSE_SCHEMA)
     daily = _by_session(bars)
     grid = _grid(daily, calendar)
-    table = grid.join_asof(_statistics(daily), on="session", by="instrument_id", strategy="backward", allow_exact_matches=False, check_sortedness=False)
+    table = grid.join_asof(
+        _statistics(daily), on="session", by="instrument_id", strategy="backward", allow_exact_matches=False, check_sortedness=False
+    )
     silent = pl.col("position") - _position(pl.col("last_session"), grid) > MAX_SILENT_SESSIONS
     history = pl.col("seen").is_not_null()
     reason = (
@@ -97,8 +102,12 @@ def _grid(daily: pl.DataFrame, calendar: MarketCalendar) -> pl.DataFrame:
     sessions = calendar.sessions(date_of(first), date_of(last))
     if not bool(np.isin(days, sessions).all()):
         bad = int(days[np.argmin(np.isin(days, sessions))])
-        raise InputError(f"bars on {date_of(bad)}, which is no session of {calendar.name}", "build_universe", "drop weekend and holiday rows")
-    axis = pl.DataFrame({"session": sessions.astype(np.int32), "position": np.arange(len(sessions))}).with_columns(pl.col("session").cast(pl.Date))
+        raise InputError(
+            f"bars on {date_of(bad)}, which is no session of {calendar.name}", "build_universe", "drop weekend and holiday rows"
+        )
+    axis = pl.DataFrame({"session": sessions.astype(np.int32), "position": np.arange(len(sessions))}).with_columns(
+        pl.col("session").cast(pl.Date)
+    )
     starts = daily.group_by("instrument_id").agg(pl.col("session").min().alias("first"))
     return axis.join(starts, how="cross").filter(pl.col("session") >= pl.col("first")).sort("session", "instrument_id")
 
@@ -117,8 +126,22 @@ def _ranked(table: pl.DataFrame, rules: UniverseRules) -> pl.DataFrame:
     member = pl.col("reason") == ""
     volatility = pl.when(member).then("volatility_20")
     share = volatility.rank("ordinal").over("session") / volatility.count().over("session")
-    bucket = pl.when(share <= 1 / 3).then(pl.lit("low")).when(share <= 2 / 3).then(pl.lit("medium")).when(share > 2 / 3).then(pl.lit("high")).otherwise(pl.lit(""))
-    tier = pl.when(member & (pl.col("place") <= rules.core_size)).then(pl.lit("core")).when(member).then(pl.lit("extended")).otherwise(pl.lit(""))
+    bucket = (
+        pl.when(share <= 1 / 3)
+        .then(pl.lit("low"))
+        .when(share <= 2 / 3)
+        .then(pl.lit("medium"))
+        .when(share > 2 / 3)
+        .then(pl.lit("high"))
+        .otherwise(pl.lit(""))
+    )
+    tier = (
+        pl.when(member & (pl.col("place") <= rules.core_size))
+        .then(pl.lit("core"))
+        .when(member)
+        .then(pl.lit("extended"))
+        .otherwise(pl.lit(""))
+    )
     return ranked.with_columns(member.alias("member"), bucket.alias("volatility_bucket"), tier.alias("tier"))
 
 

@@ -48,7 +48,9 @@ def derive_actions(close: np.ndarray, adjusted_close: np.ndarray) -> list[tuple[
         jump = float(close[row] / close[row - 1])
         if abs(ratio - 1.0) >= SMALLEST_SPLIT:
             if abs(float(simple) / ratio - 1.0) > 1e-4 or not 0.8 < jump * ratio < 1.25:
-                raise InputError(f"the factor changes by {ratio}, the price by {jump}: neither a split nor a dividend", f"row {row}", "name the event")
+                raise InputError(
+                    f"the factor changes by {ratio}, the price by {jump}: neither a split nor a dividend", f"row {row}", "name the event"
+                )
             events.append((row, float(simple), 0.0))
         else:
             dividend = round((ratio - 1.0) * float(close[row]), 4)
@@ -79,14 +81,18 @@ class BoxedSource:
             for symbol in SYMBOLS:
                 columns = getattr(stocks, symbol)
                 frame = pl.DataFrame({name: columns[name] for name in ("date", "open", "high", "low", "close", "volume", "adj_close")})
-                frames.append(frame.with_columns(pl.col("date").str.to_date(), symbol=pl.lit(symbol)).rename({"adj_close": "adjusted_close"}))
+                frames.append(
+                    frame.with_columns(pl.col("date").str.to_date(), symbol=pl.lit(symbol)).rename({"adj_close": "adjusted_close"})
+                )
             table = pl.concat(frames)
             days = table["date"].to_physical().to_numpy().astype(np.int64)
             midnights = pl.Series("timestamp", self._calendar.midnights_ns(days)).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC")
             self._loaded = table.with_columns(midnights)
         return self._loaded
 
-    def bars(self, timeframe: str, start: date | None = None, end: date | None = None, symbols: Sequence[str] | None = None) -> pl.DataFrame:
+    def bars(
+        self, timeframe: str, start: date | None = None, end: date | None = None, symbols: Sequence[str] | None = None
+    ) -> pl.DataFrame:
         """Daily bars; no rows for any other timeframe (see `absence`)."""
         if timeframe not in TIMEFRAME_NS:
             raise InputError(f"unknown timeframe {timeframe!r}", "boxed data", f"use one of {', '.join(TIMEFRAME_NS)}")
@@ -104,7 +110,11 @@ class BoxedSource:
 
     def absence(self, timeframe: str) -> str:
         """The box holds daily bars only."""
-        return "" if timeframe == "1Day" else f"the boxed data holds daily bars only, no {timeframe}; use make demo DATA=<folder of Parquet bars>"
+        return (
+            ""
+            if timeframe == "1Day"
+            else f"the boxed data holds daily bars only, no {timeframe}; use make demo DATA=<folder of Parquet bars>"
+        )
 
     def corporate_actions(self) -> pl.DataFrame:
         """Splits and dividends read off the adjusted close."""

@@ -93,7 +93,9 @@ class FileSource:
             raise InputError(f"not a manifest: {error!r}", str(manifest), "each entry has path and licence") from error
         return ", ".join(sorted(classes)) or "unstated"
 
-    def bars(self, timeframe: str, start: date | None = None, end: date | None = None, symbols: Sequence[str] | None = None) -> pl.DataFrame:
+    def bars(
+        self, timeframe: str, start: date | None = None, end: date | None = None, symbols: Sequence[str] | None = None
+    ) -> pl.DataFrame:
         """Bars of the sessions start..end; see the protocol. Files of a whole folder are one table."""
         if timeframe not in TIMEFRAME_NS:
             raise InputError(f"unknown timeframe {timeframe!r}", str(self._root), f"use one of {', '.join(TIMEFRAME_NS)}")
@@ -132,7 +134,9 @@ class FileSource:
 
     def absence(self, timeframe: str) -> str:
         """Why there are no bars of this timeframe; empty if there are."""
-        return "" if timeframe in self._layout.bars else f"{self._root.name} holds no {timeframe} bars: it has {', '.join(self._layout.bars)}"
+        return (
+            "" if timeframe in self._layout.bars else f"{self._root.name} holds no {timeframe} bars: it has {', '.join(self._layout.bars)}"
+        )
 
     def corporate_actions(self) -> pl.DataFrame:
         """All stated events, split ratios freed of the vendor's rounding; no rows if the folder states none."""
@@ -155,13 +159,15 @@ class FileSource:
         return table.select((pl.lit("us:") + pl.col("symbol")).alias("instrument_id"), "sector", "name").sort("instrument_id")
 
     def field_series(self, timeframe: str) -> pl.DataFrame:
-        """Fields of this timeframe: closes of FIELD_SYMBOLS among the bars; for 1Day also vix_daily.parquet, known at the session's close."""
+        """Closes of FIELD_SYMBOLS among the bars of this timeframe; for 1Day also vix_daily.parquet, known at the session's close."""
         parts = [pl.DataFrame(schema=FIELD_SCHEMA)]
         if timeframe in self._layout.bars:
             first, last = self._daily if timeframe == "1Day" else (None, None)
             table = self._read_bars(timeframe, first, last).filter(pl.col("symbol").is_in(list(FIELD_SYMBOLS)))
             if timeframe == "1Day":
-                parts.append(self._daily_field(table.with_columns(date=pl.col("timestamp").dt.convert_time_zone(self._calendar.timezone).dt.date())))
+                parts.append(
+                    self._daily_field(table.with_columns(date=pl.col("timestamp").dt.convert_time_zone(self._calendar.timezone).dt.date()))
+                )
             else:
                 known_at = pl.col("timestamp").cast(TIMESTAMP) + pl.duration(nanoseconds=TIMEFRAME_NS[timeframe])
                 parts.append(
@@ -219,7 +225,11 @@ class FileSource:
 
     def _table(self, path: Path, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
         table = self._collect(self._scan(path), path)
-        wrong = [f"{name} is {table.schema.get(name, 'missing')}, expected {dtype.__name__}" for name, dtype in schema.items() if table.schema.get(name) != dtype]
+        wrong = [
+            f"{name} is {table.schema.get(name, 'missing')}, expected {dtype.__name__}"
+            for name, dtype in schema.items()
+            if table.schema.get(name) != dtype
+        ]
         if wrong:
             raise InputError("; ".join(wrong), self._name(path), f"columns: {', '.join(schema)}")
         return table.select(list(schema))

@@ -41,7 +41,9 @@ class BarSource(Protocol):
     def identity(self) -> SourceIdentity:
         """Who this source is."""
 
-    def bars(self, timeframe: str, start: date | None = None, end: date | None = None, symbols: Sequence[str] | None = None) -> pl.DataFrame:
+    def bars(
+        self, timeframe: str, start: date | None = None, end: date | None = None, symbols: Sequence[str] | None = None
+    ) -> pl.DataFrame:
         """Bar frame (market_data.bars) of sessions start..end, both included; None means the source's default span.
 
         Raises InputError for an unknown symbol and for any defect of the file.
@@ -57,7 +59,7 @@ class BarSource(Protocol):
         """instrument_id, sector, name (String); no rows if unknown."""
 
     def field_series(self, timeframe: str) -> pl.DataFrame:
-        """Market-wide fields that are no instruments, such as vix: field (String), timestamp, known_at (Datetime ns UTC), value (Float64)."""
+        """Market-wide fields, such as vix: field (String), timestamp, known_at (Datetime ns UTC), value (Float64)."""
 
     def files(self) -> tuple[SourceFile, ...]:
         """The files behind this source with their hashes, sorted by name."""
