@@ -1,0 +1,103 @@
+"""LightGBM regression on cells, deterministic, as text model bytes (MODL-01, MODL-27; never a pickle).
+
+One thread per fit: the walk-forward runs folds side by side, and OpenMP threads on a busy machine cost more than they give. The text is the
+same for any number of threads. Bin edges come from the training rows only, because the Dataset is built from nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trading_platform.contracts.errors import CorruptionError, InputError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Hyper-parameters; names are LightGBM's. They are part of the recipe's hash."""
+
+    rounds: int = 150
+    num_leaves: int = 31
+    learning_rate: float = 0.05
+    min_data_in_leaf: int = 200
+    max_bin: int = 63
+    feature_fraction: float = 0.7
+    bagging_fraction: float = 0.7
+    bagging_freq: int = 1
+    lambda_l2: float = 1.0
+    objective: str = "regression"
+
+    def options(self, seed: int) -> dict[str, object]:
+        """LightGBM's parameter dictionary: deterministic, quiet, one thread."""
+        given = {k: v for k, v in asdict(self).items() if k != "rounds"}
+        fixed = {
+            "seed": seed,
+            "deterministic": True,
+            "force_col_wise": True,
+            "num_threads": 1,
+            "verbosity": -1,
+            "feature_pre_filter": False,
+        }
+        return {**given, **fixed}
+
+
+def train(
+    features: NDArray[np.float32],
+    target: Array,
+    names: Sequence[str],
+    parameters: Parameters,
+    seed: int,
+    weights: Array | None = None,
+) -> bytes:
+    """Fit on (N, F) features and (N,) targets; return the model as LightGBM text.
+
+    weights: (N,) >= 0 or None. Raises InputError for undefined targets or fewer rows than two leaves need.
+    """
+    import lightgbm
+
+    if features.shape != (target.size, len(names)):
+        raise InputError(
+            f"features {features.shape}, targets {target.shape}, {len(names)} names", "research.models.lightgbm", "one row per target"
+        )
+    if target.size < 2 * parameters.min_data_in_leaf:
+        fix = "give more rows, or a smaller min_data_in_leaf"
+        raise InputError(f"{target.size} rows cannot fill two leaves of {parameters.min_data_in_leaf}", "research.models.lightgbm", fix)
+    if not bool(np.isfinite(target).all()):
+        raise InputError("targets hold NaN or inf", "research.models.lightgbm", "leave out the cells whose horizon is not complete")
+    options = parameters.options(seed)
+    columns = [name.replace(" ", "_") for name in names]
+    data = lightgbm.Dataset(features, target, weight=weights, feature_name=columns, params=options)
+    booster = lightgbm.train(options, data, num_boost_round=parameters.rounds)
+    return str(booster.model_to_string(num_iteration=-1)).encode()
+
+
+def _booster(model: bytes):  # type: ignore[no-untyped-def]
+    import lightgbm
+
+    try:
+        return lightgbm.Booster(model_str=model.decode())
+    except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+        raise CorruptionError(f"not a LightGBM text model: {error}", "research.models.lightgbm", "train the fold again") from error
+
+
+def predict(model: bytes, features: NDArray[np.float32]) -> Array:
+    """Predictions float64 (N,) of a text model for float32 (N, F) features, one thread."""
+    if features.shape[0] == 0:
+        return np.empty(0)
+    return np.asarray(_booster(model).predict(features, num_threads=1), dtype=np.float64)
+
+
+def importance(model: bytes) -> Array:
+    """Share of the total split gain per feature, float64 (F,), summing to 1 (all zero for a model without splits)."""
+    gain = np.asarray(_booster(model).feature_importance("gain"), dtype=np.float64)
+    return gain / gain.sum() if gain.sum() > 0.0 else gain
+
+
+def contributions(model: bytes, features: NDArray[np.float32]) -> Array:
+    """Exact TreeSHAP (N, F + 1): each feature's part of the prediction, the last column the bias; rows sum to the prediction (MODL-14)."""
+    return np.asarray(_booster(model).predict(features, pred_contrib=True, num_threads=1), dtype=np.float64)
