@@ -65,6 +65,8 @@ def test_the_box_is_a_bar_frame_of_real_sessions(boxed: BoxedSource, boxed_bars:
     with pytest.raises(InputError, match="unknown symbol XYZ"):
         boxed.bars("1Day", symbols=["IBM", "XYZ"])
     assert boxed.files() == BoxedSource(calendar).files()
+    narrow = open_source(None, calendar, date(2010, 1, 4), date(2010, 1, 5)).bars("1Day")
+    assert narrow["session"].unique().to_list() == [date(2010, 1, 4), date(2010, 1, 5)]
 
 
 def good_daily(calendar: MarketCalendar) -> pl.DataFrame:

@@ -43,13 +43,9 @@ class Workplace:
     @cached_property
     def source(self) -> BarSource:
         """The folder of Parquet bars that the settings name, or the boxed data. Holdout sessions are behind `daily_last` (T34)."""
-        if self.settings.data is None:
-            from trading_platform.market_data.sources.boxed import BoxedSource
+        from trading_platform.market_data.sources.select import open_source
 
-            return BoxedSource(self.calendar, self.settings.daily_last)
-        from trading_platform.market_data.sources.files import FileSource
-
-        return FileSource(self.settings.data, self.calendar, self.settings.daily_first, self.settings.daily_last)
+        return open_source(self.settings.data, self.calendar, self.settings.daily_first, self.settings.daily_last)
 
     def source_files(self) -> Sequence[SourceFile]:
         """The source's files, hashed as they are now."""

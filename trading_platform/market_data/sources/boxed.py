@@ -61,11 +61,11 @@ def derive_actions(close: np.ndarray, adjusted_close: np.ndarray) -> list[tuple[
 
 
 class BoxedSource:
-    """The boxed daily data as a BarSource. `daily_last`: last session read when the caller names none (T34)."""
+    """The boxed daily data as a BarSource. `daily_first`, `daily_last`: the span read when the caller names none (T34)."""
 
-    def __init__(self, calendar: MarketCalendar, daily_last: date | None = None) -> None:
+    def __init__(self, calendar: MarketCalendar, daily_first: date | None = None, daily_last: date | None = None) -> None:
         self._calendar = calendar
-        self._daily_last = daily_last
+        self._daily = (daily_first or date.min, daily_last or date.max)
         self._loaded: pl.DataFrame | None = None
 
     @property
@@ -104,8 +104,7 @@ class BoxedSource:
         unknown = sorted(set(symbols or ()) - set(SYMBOLS))
         if unknown:
             raise InputError(f"unknown symbol {', '.join(unknown)}", "boxed data", f"the box holds {', '.join(SYMBOLS)}")
-        last = end or self._daily_last or date.max
-        wanted = pl.col("date").is_between(start or date.min, last) & pl.col("symbol").is_in(list(symbols or SYMBOLS))
+        wanted = pl.col("date").is_between(start or self._daily[0], end or self._daily[1]) & pl.col("symbol").is_in(list(symbols or SYMBOLS))
         return to_bar_frame(table.filter(wanted), self._calendar.timezone)
 
     def absence(self, timeframe: str) -> str:

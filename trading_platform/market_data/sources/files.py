@@ -68,7 +68,7 @@ def simple_ratio(ratio: float) -> float:
 
 
 class FileSource:
-    """A folder of Parquet bars as a BarSource. `daily_last`: last daily session read when the caller names none (T34)."""
+    """A folder of Parquet bars as a BarSource. `daily_first`, `daily_last`: the daily span read when the caller names none (T34)."""
 
     def __init__(self, root: Path, calendar: MarketCalendar, daily_first: date | None = None, daily_last: date | None = None) -> None:
         self._root = root
