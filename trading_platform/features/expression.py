@@ -244,6 +244,78 @@ def max_(x: Expression, n: int) -> Expression:
     return _apply("max", x, n=_window("max", n))
 
 
+def skew(x: Expression, n: int) -> Expression:
+    """Bias-corrected sample skewness over the last n present bars (n >= 3); undefined for equal values."""
+    return _apply("skew", x, n=_window("skew", n, 3))
+
+
+def kurt(x: Expression, n: int) -> Expression:
+    """Bias-corrected sample excess kurtosis over the last n present bars (n >= 4); undefined for equal values."""
+    return _apply("kurt", x, n=_window("kurt", n, 4))
+
+
+def argmax(x: Expression, n: int) -> Expression:
+    """Bars since the largest of the last n present bars (0: now); of equals the newest counts."""
+    return _apply("argmax", x, n=_window("argmax", n))
+
+
+def argmin(x: Expression, n: int) -> Expression:
+    """Bars since the smallest of the last n present bars (0: now); of equals the newest counts."""
+    return _apply("argmin", x, n=_window("argmin", n))
+
+
+def rank(x: Expression, n: int) -> Expression:
+    """Average rank / n of the newest among the last n present bars, in (0, 1]."""
+    return _apply("rank", x, n=_window("rank", n))
+
+
+def median(x: Expression, n: int) -> Expression:
+    """Median of the last n present bars."""
+    return _apply("median", x, n=_window("median", n))
+
+
+def quantile(x: Expression, n: int, q: float) -> Expression:
+    """Quantile q in [0, 1] of the last n present bars, linearly interpolated."""
+    if not 0.0 <= q <= 1.0:
+        raise InputError(f"quantile {q}", "features.expression.quantile", "use a number from 0 to 1")
+    return _apply("quantile", x, n=_window("quantile", n), q=float(q))
+
+
+def cov(x: Expression, y: Expression, n: int) -> Expression:
+    """Sample covariance over the last n present bars."""
+    return _apply("cov", x, y, n=_window("cov", n, 2))
+
+
+def corr(x: Expression, y: Expression, n: int) -> Expression:
+    """Correlation over the last n present bars, in [-1, 1]; undefined where one series does not move."""
+    return _apply("corr", x, y, n=_window("corr", n, 2))
+
+
+def beta(x: Expression, y: Expression, n: int) -> Expression:
+    """Slope of x on y over the last n present bars; undefined where y does not move."""
+    return _apply("beta", x, y, n=_window("beta", n, 2))
+
+
+def slope(x: Expression, n: int) -> Expression:
+    """Slope per bar of the regression of x on time over the last n present bars."""
+    return _apply("slope", x, n=_window("slope", n, 2))
+
+
+def rsquare(x: Expression, n: int) -> Expression:
+    """Share of variance that the regression on time explains, 0..1; undefined where x does not move."""
+    return _apply("rsquare", x, n=_window("rsquare", n, 2))
+
+
+def resid(x: Expression, n: int) -> Expression:
+    """Newest value minus its fit by the regression on time over the last n present bars."""
+    return _apply("resid", x, n=_window("resid", n, 2))
+
+
+def decay_linear(x: Expression, n: int) -> Expression:
+    """Mean of the last n present bars with weights 1 (oldest) to n (newest)."""
+    return _apply("decay_linear", x, n=_window("decay_linear", n))
+
+
 def ema(x: Expression, n: int) -> Expression:
     """Exponential mean with weight 2 / (n + 1), seeded by the mean of its first n defined values; undefined inputs are skipped."""
     return _apply("ema", x, n=_window("ema", n))

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from trading_platform.contracts.errors import InputError
-from trading_platform.features.operators import cross_section, elementwise, recursive, rolling_moments, rolling_order, session
+from trading_platform.features.operators import (
+    cross_section,
+    elementwise,
+    recursive,
+    rolling_moments,
+    rolling_order,
+    rolling_pairs,
+    rolling_shape,
+    rolling_trend,
+    session,
+)
 from trading_platform.features.operators.kernel import Operator
 
-_FAMILIES = (elementwise, recursive, rolling_moments, rolling_order, session, cross_section)
+_FAMILIES = (elementwise, recursive, rolling_moments, rolling_shape, rolling_order, rolling_pairs, rolling_trend, session, cross_section)
 OPERATORS: dict[str, Operator] = {spec.name: spec for family in _FAMILIES for spec in family.OPERATORS}
 
 
