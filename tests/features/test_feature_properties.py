@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_a_state_reloaded_in_another_process_at_each_cut_gives_the_same_bits(tmp
     panel = adversarial_panel(5, ROWS, WIDTH)
     save_panel(tmp_path / "panel.npz", panel)
     edges = (0, 61, 62, 150, ROWS)
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         run_worker(tmp_path, ",".join(SETS), start, stop)
     for name in SETS:
         parts = [np.load(tmp_path / f"{name}_features_{start}.npy") for start in edges[:-1]]
