@@ -11,7 +11,9 @@ import pytest
 
 from trading_platform.calendar import MarketCalendar
 from trading_platform.market_data.bars import to_bar_frame
-from trading_platform.market_data.quality import CHECKS, Finding, check_bars, check_gaps, check_spikes, run_check
+from trading_platform.market_data.quality import CHECKS, Finding, check_bars, check_gaps, check_spikes, check_splits, run_check
+from trading_platform.market_data.sources.boxed import BoxedSource
+from trading_platform.market_data.sources.files import FileSource
 
 LABELS = {
     "high_below_open_close_or_low": "ohlc",
@@ -111,3 +113,24 @@ def test_a_gap_counts_sessions_not_days(boxed_bars: pl.DataFrame, calendar: Mark
     finding = check_gaps(boxed_bars.filter(~around_christmas), calendar)
     assert finding is not None and (finding.count, len(finding.rows), finding.symbol) == (2, 1, "IBM")
     assert check_gaps(boxed_bars.clear(), calendar) is None
+
+
+def test_every_known_split_error_is_found(shared_data: Path, shared_source: FileSource, shared_daily: pl.DataFrame) -> None:
+    known = pl.read_parquet(shared_data / "us_daily_sp500/known_defects.parquet").filter(
+        pl.col("kind").str.contains("unrecorded_split|split_recorded_but") & (pl.col("date") <= date(2014, 12, 31))
+    )
+    finding = check_splits(shared_daily, shared_source.corporate_actions())
+    assert finding is not None and finding.severity == "warning"
+    found = shared_daily[finding.rows].select("symbol", pl.col("session").alias("date"))
+    assert known.height == 6 and known.join(found, on=["symbol", "date"], how="anti").height == 0
+    assert found.height < 20  # among 283 names in ten years, spin-offs without a stated event included
+
+
+def test_a_removed_and_an_invented_split_are_both_found(boxed: BoxedSource, boxed_bars: pl.DataFrame) -> None:
+    actions = boxed.corporate_actions()
+    assert check_splits(boxed_bars, actions) is None
+    removed = check_splits(boxed_bars, actions.filter(pl.col("ex_date") != date(2005, 2, 28)))
+    assert removed is not None and (removed.count, removed.symbol, removed.timestamp[:10]) == (1, "AAPL", "2005-02-28")
+    dividend = (pl.col("ex_date") == date(2012, 8, 9)) & (pl.col("instrument_id") == "us:AAPL")
+    invented = check_splits(boxed_bars, actions.with_columns(pl.when(dividend).then(7.0).otherwise("split_ratio").alias("split_ratio")))
+    assert invented is not None and (invented.count, invented.timestamp[:10]) == (1, "2012-08-09")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from trading_platform.contracts.errors import InputError
@@ -47,3 +50,12 @@ def test_overlaps_are_refused_on_both_sides() -> None:
 def test_the_plain_table_and_its_hash_do_not_depend_on_order() -> None:
     assert SymbolTable.of_symbols(["B", "A"]).hash == SymbolTable.of_symbols(["A", "B", "A"]).hash != TABLE.hash
     assert SymbolTable.of_symbols(["A"]).instrument_id("A", 17_000) == "us:A"
+
+
+def test_what_the_runner_imports_brings_no_tables() -> None:
+    script = (
+        "import sys, trading_platform.market_data.symbols, trading_platform.market_data.corporate_actions as c;"
+        "print(sorted({'polars', 'pandas', 'pyarrow', 'dagster', 'exchange_calendars'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -20,6 +20,8 @@ from trading_platform.market_data.bars import BAR_SCHEMA
 
 SPIKE_SCALE = 8.0  # robust standard deviations of a symbol's own log returns
 SPIKE_SIZE = 0.15  # and at least this fraction
+SIMPLE_RATIOS = (1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0)
+SPLIT_TOLERANCE = 0.025  # of a log price: how far a simple ratio may be off overnight
 IMPOSSIBLE_SIZE = float(np.log(4.0))  # up or down to a quarter and back in one bar: a decimal slip or another instrument's print
 
 
@@ -164,6 +166,33 @@ def check_impossible_moves(frame: pl.DataFrame) -> Finding | None:
     return _finding(_reverting_moves(frame), "impossible_moves", "close", pl.col("_move") > IMPOSSIBLE_SIZE)
 
 
+def check_splits(frame: pl.DataFrame, actions: pl.DataFrame) -> Finding | None:
+    """Prices and stated splits that contradict each other. Warning.
+
+    Overnight (open over the last close), freed of the splits stated for that day, a price should move little. Found: a move of a simple
+    ratio nobody stated (an unrecorded split, ANTM 2005-06-02), and a stated split the price did not follow. Some are genuine news.
+    actions: a corporate-actions frame. A split on a day without a bar counts for the next bar.
+    """
+    splits = actions.filter(pl.col("split_ratio") != 1.0).select("instrument_id", pl.col("ex_date").alias("session"), "split_ratio")
+    stated = splits.with_columns(pl.col("split_ratio").log().alias("_log")).sort("session")
+    bars = frame.with_row_index("_row").sort("session")
+    known = (
+        bars.join_asof(
+            stated.with_columns(pl.col("_log").cum_sum().over("instrument_id")), on="session", by="instrument_id", check_sortedness=False
+        )
+        .sort("_row")
+        .drop("_row")
+    )
+    split = pl.col("_log").fill_null(0.0).diff().over("instrument_id").fill_null(0.0)
+    move = (pl.col("open") / pl.col("close").shift(1).over("instrument_id")).log()
+    table = known.with_columns(split.alias("_split"), (move + split).fill_null(0.0).alias("_jump"))
+    size = pl.col("_jump").abs()
+    simple = pl.any_horizontal([(size - float(np.log(ratio))).abs() < SPLIT_TOLERANCE for ratio in SIMPLE_RATIOS])
+    contradicted = (pl.col("_split") != 0.0) & (size > float(np.log(SIMPLE_RATIOS[0])) - SPLIT_TOLERANCE)
+    told = pl.format("{} of the last close after a stated split of {}", pl.col("_jump").exp().round(4), pl.col("_split").exp().round(4))
+    return _finding(table, "splits", "open", ((pl.col("_split") == 0.0) & simple) | contradicted, "warning", told)
+
+
 FRAME_CHECKS: dict[str, Callable[[pl.DataFrame], Finding | None]] = {
     "duplicates": check_duplicates,
     "order": check_order,
@@ -175,7 +204,7 @@ FRAME_CHECKS: dict[str, Callable[[pl.DataFrame], Finding | None]] = {
     "impossible_moves": check_impossible_moves,
 }
 CALENDAR_CHECKS: dict[str, Callable[[pl.DataFrame, MarketCalendar], Finding | None]] = {"calendar": check_calendar, "gaps": check_gaps}
-CHECKS = ("schema", *FRAME_CHECKS, *CALENDAR_CHECKS)
+CHECKS = ("schema", *FRAME_CHECKS, *CALENDAR_CHECKS)  # `check_splits` stands apart: it needs the actions
 
 
 def run_check(name: str, frame: pl.DataFrame, calendar: MarketCalendar) -> Finding | None:

@@ -104,7 +104,9 @@ class BoxedSource:
         unknown = sorted(set(symbols or ()) - set(SYMBOLS))
         if unknown:
             raise InputError(f"unknown symbol {', '.join(unknown)}", "boxed data", f"the box holds {', '.join(SYMBOLS)}")
-        wanted = pl.col("date").is_between(start or self._daily[0], end or self._daily[1]) & pl.col("symbol").is_in(list(symbols or SYMBOLS))
+        wanted = pl.col("date").is_between(start or self._daily[0], end or self._daily[1]) & pl.col("symbol").is_in(
+            list(symbols or SYMBOLS)
+        )
         return to_bar_frame(table.filter(wanted), self._calendar.timezone)
 
     def absence(self, timeframe: str) -> str:
