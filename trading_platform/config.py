@@ -51,14 +51,14 @@ class Settings(BaseSettings):
     )
     mode: Literal["paper", "live"] = Field("paper", description="trading mode")
 
-    redis_url: str | None = Field(None, description="Redis; empty: a server of our own under home")
+    redis_url: str | None = Field(None, repr=False, description="Redis; empty: a server of our own under home")
     broker_url: str | None = Field(None, description="trading REST; empty: Alpaca's address of the mode")
     broker_data_url: str | None = Field(None, description="market-data REST")
     broker_stream_url: str | None = Field(None, description="market-data websocket")
     broker_key: SecretStr | None = Field(None, validation_alias=names.ENV_BROKER_KEY, description="Alpaca key id")
     broker_secret: SecretStr | None = Field(None, validation_alias=names.ENV_BROKER_SECRET, description="Alpaca secret key")
-    object_store_url: str = Field("", description="bundles: a folder, file:// or s3:// address; empty: under home")
-    mlflow_uri: str = Field("", description="MLflow tracking; empty: SQLite under home")
+    object_store_url: str = Field("", repr=False, description="bundles: a folder, file:// or s3:// address; empty: under home")
+    mlflow_uri: str = Field("", repr=False, description="MLflow tracking; empty: SQLite under home")
 
     metrics_port: int = Field(names.METRICS_PORT, ge=0, le=65535, description="Prometheus metrics of the runner; 0: any free port")
     api_port: int = Field(8000, ge=0, le=65535, description="the runner's API")

@@ -134,3 +134,8 @@ def test_a_removed_and_an_invented_split_are_both_found(boxed: BoxedSource, boxe
     dividend = (pl.col("ex_date") == date(2012, 8, 9)) & (pl.col("instrument_id") == "us:AAPL")
     invented = check_splits(boxed_bars, actions.with_columns(pl.when(dividend).then(7.0).otherwise("split_ratio").alias("split_ratio")))
     assert invented is not None and (invented.count, invented.timestamp[:10]) == (1, "2012-08-09")
+
+
+def test_the_manual_lists_every_check() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert [name for name in (*CHECKS, "splits") if f"| `{name}` |" not in text] == []
