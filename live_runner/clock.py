@@ -8,6 +8,7 @@ at its timers, so an event that is told twice does nothing twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ class Clock(Protocol):
 class Inbox:
     """What the sockets delivered and nobody has handled yet, in order of arrival: (stream, message).
 
-    `received` counts frames per stream since the start, `arrived` is set at each delivery.
+    `received` counts messages per stream since its connection was made, `arrived` is set at each delivery.
     """
 
     messages: deque[tuple[str, Any]] = field(default_factory=deque)
@@ -46,9 +47,13 @@ class Inbox:
         self.messages.append((stream, message))
         self.arrived.set()
 
-    def count_frame(self, stream: str) -> None:
+    def count(self, stream: str) -> None:
         self.received[stream] = self.received.get(stream, 0) + 1
         self.arrived.set()
+
+    def restart_count(self, stream: str) -> None:
+        """A new connection counts from zero, at both ends."""
+        self.received[stream] = 0
 
     def take(self) -> tuple[str, Any] | None:
         """The oldest message, or None; clears `arrived` when the box is empty."""
@@ -119,8 +124,9 @@ class LockstepClock:
     `url`: ws://host:port/control. Time is that of the last event. A `sleep_until` becomes a timer of the next `done`.
     """
 
-    def __init__(self, url: str, name: str = "runner") -> None:
+    def __init__(self, url: str, key: str, name: str = "runner") -> None:
         self._url = url
+        self._key = key
         self._name = name
         self._socket: Any = None
         self._now = 0
@@ -143,7 +149,7 @@ class LockstepClock:
 
         try:
             self._socket = await connect(self._url, max_size=None, ping_interval=None)
-            await self._socket.send(orjson.dumps({"action": "attach", "name": self._name}).decode())
+            await self._socket.send(orjson.dumps({"action": "attach", "name": self._name, "key": self._key}).decode())
             answer = orjson.loads(await self._socket.recv())
         except (OSError, WebSocketException) as error:
             raise TransientError(
@@ -175,7 +181,13 @@ class LockstepClock:
             raise TransientError(f"the simulator went away: {error}", self._url, "restart it, then the runner") from error
 
     async def close(self) -> None:
+        """Say done with the last event and leave, so that time need not wait for this client."""
+        from websockets.exceptions import ConnectionClosed
+
         if self._socket is not None:
+            with contextlib.suppress(OSError, ConnectionClosed):  # it may have gone first
+                await self._socket.send(orjson.dumps({"done": self._event, "timers": []}).decode())
+                await self._socket.send(b'{"action":"detach"}'.decode())
             await self._socket.close()
             self._socket = None
 

@@ -39,7 +39,11 @@ class TradeUpdates(TradingStream):
     async def _deliver(self, message: dict[str, Any]) -> None:
         if message.get("data") is not None:  # a null update has been seen on the wire
             self._inbox.put(TRADE_UPDATES, message["data"])
-        self._inbox.count_frame(TRADE_UPDATES)
+        self._inbox.count(TRADE_UPDATES)
+
+    async def _connect(self) -> None:
+        self._inbox.restart_count(TRADE_UPDATES)
+        await super()._connect()
 
     async def _dispatch(self, msg: dict[str, Any]) -> None:
         if msg.get("stream") == "listening":
@@ -75,13 +79,12 @@ class BarStream(StockDataStream):
         self._task: asyncio.Task[None] | None = None
 
     async def _connect(self) -> None:
+        self._inbox.restart_count(DATA)
         await super()._connect()
-        self._ws = _CountedSocket(self._ws, self._inbox)
 
     async def _deliver(self, message: dict[str, Any]) -> None:
         self._inbox.put(DATA, message)
-        if self._ws is not None:
-            self._ws.holds_bars = True
+        self._inbox.count(DATA)
 
     async def _dispatch(self, msg: dict[str, Any]) -> None:
         if msg.get("T") == "subscription":
@@ -101,25 +104,6 @@ class BarStream(StockDataStream):
     async def finish(self) -> None:
         """Close the socket and end the task."""
         await _finish(self, self._task)
-
-
-class _CountedSocket:
-    """Counts market-data frames; one frame may hold many bars. alpaca-py handles a frame completely before it asks for the next, so a frame
-    counts as received when `recv` is called again."""
-
-    def __init__(self, socket: Any, inbox: Inbox) -> None:
-        self._socket = socket
-        self._inbox = inbox
-        self.holds_bars = False
-
-    async def recv(self) -> Any:
-        if self.holds_bars:
-            self.holds_bars = False
-            self._inbox.count_frame(DATA)
-        return await self._socket.recv()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
 
 
 async def _within(event: asyncio.Event, name: str) -> None:

@@ -136,4 +136,3 @@ def check_health(model: Model, signals: Signals, rules: ModelRules, needed_rows:
             f"no alpha is defined in {len(alphas)} shadow rows", model.label, "look at the bundle's features and the rows' coverage"
         )
     return Health(difference, slowest / 1e6, len(alphas), defined)
-

@@ -43,7 +43,10 @@ VENUE_STATUS: dict[str, OrderStatus] = {
 
 @dataclass(slots=True)
 class LiveOrder:
-    """One of our orders: the intent as journaled, its status, what the venue calls it, lots filled so far."""
+    """One of our orders: the intent as journaled, its status, what the venue calls it, lots filled so far.
+
+    journaled_at: when the intent was on disk; valid_from, good_until: when it may be sent, UTC ns, good_until 0 = for ever.
+    """
 
     intent: Intent
     status: OrderStatus = OrderStatus.INTENT
@@ -51,6 +54,7 @@ class LiveOrder:
     filled_lots: int = 0
     journaled_at: int = 0
     valid_from: int = 0
+    good_until: int = 0
 
     @property
     def open_lots(self) -> int:
@@ -85,7 +89,7 @@ class OrderBook:
         intent = intent_of(body)
         if intent.client_order_id in self.orders:
             raise CorruptionError(f"two intents {intent.client_order_id}", "journal", "stop and verify the journal")
-        order = LiveOrder(intent, journaled_at=at, valid_from=int(body.get("valid_from", 0)))
+        order = LiveOrder(intent, journaled_at=at, valid_from=int(body["valid_from"]), good_until=int(body["good_until"]))
         self.orders[intent.client_order_id] = order
         key = (intent.origin_id, intent.instrument_id, str(intent.leg))
         self._attempts[key] = max(self._attempts.get(key, 0), intent.attempt)
@@ -104,8 +108,9 @@ class OrderBook:
         # UNKNOWN means that we lost sight of an intent; an order the venue has already confirmed is not lost by a failed cancel.
         if order.status in TERMINAL or (status is OrderStatus.UNKNOWN and order.status is not OrderStatus.INTENT):
             return order
-        if status is OrderStatus.WORKING and order.filled_lots > 0:
-            status = OrderStatus.PARTIALLY_FILLED
+        if status in (OrderStatus.WORKING, OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED):
+            # Fills have records of their own: a status alone never makes lots disappear from what is working.
+            status = OrderStatus.PARTIALLY_FILLED if order.filled_lots > 0 else OrderStatus.WORKING
         order.status = status
         return order
 
@@ -133,6 +138,48 @@ class OrderBook:
     def protection_of(self, instrument_id: str) -> list[LiveOrder]:
         """Open catastrophe stops of an instrument."""
         return [order for order in self.open_orders() if order.protects and order.intent.instrument_id == instrument_id]
+
+    def to_body(self, held: set[str]) -> dict[str, Any]:
+        """What a later fold still needs: open orders, all execution ids of them, attempts of origins that may send again.
+
+        held: instruments with a position, whose protection may be renewed.
+        """
+        kept = self.open_orders()
+        origins = {order.intent.origin_id for order in kept}
+        attempts = [[*key, count] for key, count in sorted(self._attempts.items()) if key[0] in origins or key[1] in held]
+        orders = [
+            {
+                "intent": o.intent,
+                "status": o.status,
+                "venue_order_id": o.venue_order_id,
+                "filled_lots": o.filled_lots,
+                "at": o.journaled_at,
+                "valid_from": o.valid_from,
+                "good_until": o.good_until,
+            }
+            for o in kept
+        ]
+        return {"orders": orders, "attempts": attempts}
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> OrderBook:
+        """The book of `to_body`."""
+        book = cls()
+        for stored in body["orders"]:
+            order = LiveOrder(
+                intent_of(stored["intent"]),
+                OrderStatus(stored["status"]),
+                stored["venue_order_id"],
+                int(stored["filled_lots"]),
+                int(stored["at"]),
+                int(stored["valid_from"]),
+                int(stored["good_until"]),
+            )
+            book.orders[order.intent.client_order_id] = order
+            if order.venue_order_id:
+                book._by_venue[order.venue_order_id] = order.intent.client_order_id
+        book._attempts = {(origin, name, leg): int(count) for origin, name, leg, count in body["attempts"]}
+        return book
 
     def next_attempt(self, origin_id: str, instrument_id: str, leg: Leg) -> int:
         """The attempt number of the next intent of this origin, instrument and leg (T15)."""

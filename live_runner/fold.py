@@ -1,0 +1,339 @@
+"""Everything the runner knows, as a fold of its journal: the live path and a restart apply the same records.
+
+Rows are stepped through the signals, decisions are made again and compared; fills, actions and cash go through the engine's account.
+Nothing here sends, reads or waits.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from live_runner.control import command_of
+from live_runner.orders import LiveOrder, OrderBook
+from live_runner.rows import panel_of
+from trading_platform.contracts.canonical import canonical_bytes, content_hash, decode_array
+from trading_platform.contracts.checks import KillLevel
+from trading_platform.contracts.errors import CorruptionError, InputError
+from trading_platform.contracts.instruments import Instrument
+from trading_platform.contracts.journal import Kind, Record
+from trading_platform.contracts.ledger import GENESIS
+from trading_platform.contracts.model import Model
+from trading_platform.contracts.orders import Command, Leg, OrderStatus, Side
+from trading_platform.contracts.panel import Panel
+from trading_platform.engine.account import empty_account
+from trading_platform.engine.context import RowContext
+from trading_platform.engine.engine import Engine
+from trading_platform.engine.signals import SignalBlock
+from trading_platform.market_data.corporate_actions import FactorState
+
+SNAPSHOT_FORMAT = "runner-fold-1"
+CASH_KINDS = frozenset({"DIV", "CIL", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})  # paid for a corporate action we booked ourselves
+FLOW_KINDS = frozenset({"CSD", "CSW", "JNLC", "ACATC"})
+SILENT_KINDS = frozenset({"FILL", "SPLIT", "SSP", "SSO", "REORG"})  # fills have records of their own, splits come as CORPORATE_ACTION
+ModelLoader = Callable[[str, str], Model | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveModel:
+    """What a slot runs: label and bundle id; empty strings for none."""
+
+    label: str = ""
+    bundle_id: str = ""
+
+
+class Fold:
+    """State of one account and pipeline. `load_model(label, bundle_id)` fetches the bundle of a journaled swap."""
+
+    def __init__(self, engine: Engine, factors: FactorState, instruments: tuple[Instrument, ...], load_model: ModelLoader) -> None:
+        self.engine = engine
+        self.factors = factors
+        self.instruments = {instrument.instrument_id: instrument for instrument in instruments}
+        self._load_model = load_model
+        self.book = OrderBook()
+        self.level = KillLevel.NONE
+        self.active = ActiveModel()
+        self.previous = ActiveModel()
+        self.ledger_head = GENESIS
+        self.venue_account = ""
+        self.last_activity = ""
+        self.residual = 0.0  # paid by the venue for corporate actions, less what we booked: its rounding, or a payment still to come
+        self.session = -1
+        self.session_id = ""
+        self.session_number = 0
+        self.in_session = False
+        self.last_row = -1
+        self.protect_origin: dict[str, str] = {}
+        self.commands: set[str] = set()
+        self.breaks: list[str] = []
+        self.divergences: list[str] = []
+        self.row: tuple[Panel, SignalBlock, RowContext] | None = None
+
+    def apply(self, record: Record, decided: bool = False) -> None:
+        """Fold one record. `decided`: the caller has stepped this row and made this decision already (the live path)."""
+        body, kind = record.body, record.kind
+        if kind is Kind.ROW:
+            self._row(body, decided)
+        elif kind is Kind.DECISION:
+            self._decision(record, decided)
+        elif kind is Kind.INTENT:
+            self._touched(self.book.add_intent(body, record.at))
+        elif kind is Kind.ORDER_EVENT:
+            self._touched(self.book.add_event(body))
+        elif kind is Kind.FILL:
+            self._fill(body)
+        elif kind is Kind.ACTIVITY:
+            self._activity(body)
+        elif kind is Kind.CORPORATE_ACTION:
+            self.residual -= float(
+                self.engine.apply_action(body["instrument_id"], float(body["split_ratio"]), float(body["cash_dividend"]))
+            )
+        elif kind is Kind.SESSION_OPENED:
+            self.session, self.session_id = int(body["session"]), record.session_id
+            self.session_number, self.in_session = int(body["number"]), True
+        elif kind is Kind.SESSION_CLOSED:
+            self.in_session = False
+        elif kind is Kind.STATE and record.key == "session_started":
+            self.engine.start_session(int(body["session"]))
+        elif kind is Kind.ACCOUNT and body.get("adopted"):
+            self._adopt(body)
+        elif kind is Kind.COMMAND:
+            self._command(command_of(body))
+        elif kind is Kind.LATCH:
+            self.level = KillLevel[body["level"]]
+        elif kind is Kind.SWAP:
+            self._swap(body)
+        elif kind is Kind.BREAK:
+            self._break(body)
+        elif kind is Kind.SNAPSHOT and record.key == "signals":
+            self._signals(body)
+
+    # ------------------------------------------------------------------ rows
+
+    def _row(self, body: Mapping[str, Any], decided: bool) -> None:
+        panel = panel_of(body)
+        self.factors.open_row(int(panel.session[0]))
+        if not decided:
+            self.note_naked()
+            failed = body.get("inference") == "failed"
+            signals, inference = self.engine.signals, self.engine.signals.inference
+            signals.inference = None if failed else inference
+            block = signals.step(panel)
+            signals.inference = inference
+            self.row = (panel, block, context_of(body["context"]))
+        self.factors.close_row(panel.fields["close"][0], panel.present[0])
+        self.last_row = int(panel.timestamp[0])
+
+    def note_naked(self) -> None:
+        """Tell the engine which lots no working stop covers; called before each decision, so it is a function of the records (T16)."""
+        covered: dict[str, int] = {}
+        for order in self.book.open_orders():
+            name = order.intent.instrument_id
+            closes = order.intent.side.sign * self.position(name) < 0
+            if closes and order.status in (OrderStatus.WORKING, OrderStatus.PARTIALLY_FILLED):
+                covered[name] = covered.get(name, 0) + order.open_lots
+        for name in self.instruments:
+            self.engine.set_naked(name, max(abs(self.position(name)) - covered.get(name, 0), 0))
+
+    def _decision(self, record: Record, decided: bool) -> None:
+        if decided:
+            return
+        if self.row is None:
+            raise CorruptionError(f"decision {record.key} has no row", "journal", "stop and verify the journal")
+        again = self.engine.decide(*self.row)
+        if again.to_bytes() != canonical_bytes(record.body["decision"]):
+            self.divergences.append(record.key)
+
+    # ---------------------------------------------------------------- orders
+
+    def _touched(self, order: LiveOrder | None) -> None:
+        if order is None:
+            return
+        name = order.intent.instrument_id
+        mine = [o for o in self.book.open_orders() if o.intent.instrument_id == name]
+        for side in Side:
+            self.engine.set_working(name, side, sum(o.open_lots for o in mine if o.intent.side is side and not o.protects))
+        self.engine.set_unknown(name, any(o.status is OrderStatus.UNKNOWN for o in mine))
+
+    def _fill(self, body: Mapping[str, Any]) -> None:
+        name, side, lots = body["instrument_id"], Side(body["side"]), int(body["lots"])
+        before = self.position(name)
+        order = self.book.add_fill(body)
+        leg = order.intent.leg if order is not None else (Leg.ENTER if before * side.sign >= 0 else Leg.REDUCE)
+        self.engine.apply_fill(name, side, lots, float(body["ticks"]), leg)
+        after = self.position(name)
+        if before == 0 or before * after < 0:
+            self.protect_origin[name] = order.intent.origin_id if order is not None else str(body["execution_id"])
+        if after == 0:
+            self.protect_origin.pop(name, None)
+        self._touched(order)
+        if order is None:
+            self.engine.set_hands_off(name, True)
+
+    def position(self, instrument_id: str) -> int:
+        """Signed lots held."""
+        return self.engine.position(instrument_id)
+
+    def positions(self) -> dict[str, int]:
+        """Signed lots of every instrument held."""
+        return {name: lots for name in self.instruments if (lots := self.position(name)) != 0}
+
+    @property
+    def cash(self) -> float:
+        """What the venue's cash should be."""
+        return float(self.engine.account.cash[0]) + self.residual
+
+    # ------------------------------------------------------------- the rest
+
+    def _activity(self, body: Mapping[str, Any]) -> None:
+        self.last_activity = str(body["id"])
+        kind, amount = str(body["activity_type"]), float(body.get("net_amount") or 0.0)
+        if kind in CASH_KINDS:
+            self.residual += amount
+        elif kind in FLOW_KINDS:
+            self.engine.apply_flow(amount)
+        elif kind not in SILENT_KINDS:
+            self.engine.apply_cash(amount)
+
+    def _adopt(self, body: Mapping[str, Any]) -> None:
+        """The venue's account as found at the first connection: the fold begins here, and no fill is invented for what it holds."""
+        names = self.engine.signals.instrument_ids
+        state = empty_account(len(names), float(body["cash"]))
+        for name, (lots, cost) in body["positions"].items():
+            column = names.index(name)
+            state.position[column], state.avg_cost[column], state.hands_off[column] = int(lots), float(cost), True
+            state.mark[column] = float(cost)
+            self.protect_origin[name] = str(body["venue_account"])
+        self.engine.account = state
+        self.book = OrderBook()
+        self.venue_account, self.last_activity = str(body["venue_account"]), str(body["last_activity"])
+        self.residual, self.session, self.in_session, self.last_row = 0.0, -1, False, -1
+        self.active = self.previous = ActiveModel()
+        self.engine.signals.swap(None)
+        self.breaks.clear()
+
+    def _command(self, command: Command) -> None:
+        self.commands.add(command.command_id)
+        name = dict(command.arguments).get("instrument_id", "")
+        if command.name == "hands_on" and name in self.instruments:
+            self.engine.set_hands_off(name, False)
+        if command.name == "resume":
+            self.breaks.clear()
+
+    def _swap(self, body: Mapping[str, Any]) -> None:
+        active = ActiveModel(body.get("label", ""), body.get("bundle_id", ""))
+        model = self._load_model(active.label, active.bundle_id) if active.bundle_id else None
+        self.engine.signals.swap(model)
+        self.previous, self.active = self.active, active
+        self.ledger_head = body.get("ledger_head", self.ledger_head)
+
+    def _break(self, body: Mapping[str, Any]) -> None:
+        self.breaks.append(str(body["what"]))
+        if body.get("instrument_id") in self.instruments:
+            self.engine.set_hands_off(body["instrument_id"], True)
+
+    def _signals(self, body: Mapping[str, Any]) -> None:
+        self.engine.signals.load_state(_unpacked(body["signals"]))
+        self.factors.load_state(_unpacked(body["factors"]))
+
+    # ------------------------------------------------------------ snapshots
+
+    def signals_body(self) -> dict[str, Any]:
+        """State of signals and factors, for a SNAPSHOT record with key `signals`."""
+        return {"signals": _packed(self.engine.signals.state_bytes()), "factors": _packed(self.factors.state_bytes())}
+
+    def hash(self) -> str:
+        """Hash of the account's fold."""
+        return content_hash(self._account())
+
+    def _account(self) -> dict[str, Any]:
+        account = self.engine.account_bytes().decode()
+        return {"account": account, "residual": self.residual, "last_activity": self.last_activity, "level": self.level.name}
+
+    def to_body(self) -> dict[str, Any]:
+        """The whole fold, for a SNAPSHOT record with key `fold`: a start reads it instead of everything before."""
+        kept = {name for name, lots in self.positions().items() if lots}
+        return {
+            "format": SNAPSHOT_FORMAT,
+            **self._account(),
+            **self.signals_body(),
+            "book": self.book.to_body(kept),
+            "active": [self.active.label, self.active.bundle_id],
+            "previous": [self.previous.label, self.previous.bundle_id],
+            "ledger_head": self.ledger_head,
+            "venue_account": self.venue_account,
+            "session": self.session,
+            "session_id": self.session_id,
+            "session_number": self.session_number,
+            "in_session": self.in_session,
+            "last_row": self.last_row,
+            "protect_origin": self.protect_origin,
+            "breaks": self.breaks,
+        }
+
+    def load_body(self, body: Mapping[str, Any]) -> None:
+        """Take over `to_body`. CorruptionError for another format."""
+        if body.get("format") != SNAPSHOT_FORMAT:
+            raise CorruptionError(f"snapshot format {body.get('format')!r}", "journal", "start with the runner that wrote it")
+        self.engine.load_account(body["account"].encode())
+        self.active, self.previous = ActiveModel(*body["active"]), ActiveModel(*body["previous"])
+        model = self._load_model(self.active.label, self.active.bundle_id) if self.active.bundle_id else None
+        self.engine.signals.swap(model)
+        self._signals(body)
+        self.book = OrderBook.from_body(body["book"])
+        self.level = KillLevel[body["level"]]
+        for name in (
+            "residual",
+            "last_activity",
+            "ledger_head",
+            "venue_account",
+            "session",
+            "session_id",
+            "session_number",
+            "in_session",
+            "last_row",
+        ):
+            setattr(self, name, body[name])
+        self.protect_origin, self.breaks = dict(body["protect_origin"]), list(body["breaks"])
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data, 1)).decode("ascii")
+
+
+def _unpacked(text: str) -> bytes:
+    try:
+        return zlib.decompress(base64.b64decode(text))
+    except (ValueError, zlib.error) as error:
+        raise CorruptionError(f"a snapshot does not unpack: {error}", "journal", "restore the journal from its backup") from error
+
+
+def context_of(body: Mapping[str, Any]) -> RowContext:
+    """The context of a journaled row, to the bit."""
+    plain = {name: decode_array(value) if isinstance(value, dict) else value for name, value in body.items()}
+    try:
+        return RowContext(**plain)
+    except TypeError as error:
+        raise CorruptionError(f"not a row's context: {error}", "journal", "replay with the runner that wrote it") from error
+
+
+def context_body(context: RowContext) -> dict[str, Any]:
+    """The journal's form of a context."""
+    return {name: getattr(context, name) for name in RowContext.__dataclass_fields__}
+
+
+def ticks_exact(price: str, ticks_per_unit: int) -> float:
+    """A venue's price in ticks, fractions kept. InputError where it is no positive number."""
+    try:
+        value = float(price) * ticks_per_unit
+    except ValueError as error:
+        raise InputError(f"{price!r} is no price", "the venue's answer", "look at the raw message in the journal") from error
+    nearest = round(value)
+    if not (np.isfinite(value) and value > 0.0):
+        raise InputError(f"{price!r} is no price", "the venue's answer", "look at the raw message in the journal")
+    return float(nearest) if abs(value - nearest) < 1e-6 else value
