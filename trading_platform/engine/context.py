@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+import trading_platform.kernel_cache  # noqa: F401  (names the cache folder before the first kernel)
 from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import TIMEFRAME_NS, Panel
@@ -66,21 +69,33 @@ def quotes_from_bars(panel: Panel, session_close_ns: NDArray[np.int64]) -> tuple
     return mid, np.where(panel.present, age[:, None], np.nan)
 
 
+@njit(cache=True, nogil=True)
+def _average_volume(
+    volume: np.ndarray, scale: np.ndarray, present: np.ndarray, lots_per_unit: np.ndarray, rows: int, out: np.ndarray
+) -> None:
+    width = volume.shape[1]
+    recent = np.zeros((rows, width))
+    seen = np.zeros(width, np.int64)
+    for t in range(volume.shape[0]):
+        for s in range(width):
+            if present[t, s] and math.isfinite(volume[t, s]):
+                recent[seen[s] % rows, s] = volume[t, s] / scale[t, s]
+                seen[s] += 1
+            held = min(seen[s], rows)
+            total = 0.0
+            for k in range(held):
+                total += recent[(seen[s] - held + k) % rows, s]
+            out[t, s] = total / held * scale[t, s] * lots_per_unit[s] if held > 0 else np.nan
+
+
 def average_volume_lots(panel: Panel, lots_per_unit: NDArray[np.int64], rows: int = ADV_ROWS) -> NDArray[np.float64]:
     """Mean volume of the last `rows` present bars in lots of today's shares, float64 (T, S); NaN before the first bar. Causal.
 
-    Per bar of the panel's timeframe: an intraday caller multiplies by the bars of a session, or gives its own daily average.
+    Per bar of the panel's timeframe: an intraday caller gives its own daily average, or multiplies by the bars of a session.
     """
-    scale = panel.fields["split_factor"] if "split_factor" in panel.fields else np.ones(panel.shape)
-    out = np.full(panel.shape, np.nan)
-    for s in range(panel.shape[1]):
-        seen = np.flatnonzero(panel.present[:, s])
-        adjusted = panel.fields["volume"][seen, s] / scale[seen, s]
-        for position, t in enumerate(seen):
-            window = adjusted[max(0, position - rows + 1) : position + 1]
-            out[t, s] = window.mean() * scale[t, s] * lots_per_unit[s]
-        for before, after in zip(seen, [*seen[1:], panel.shape[0]], strict=True):
-            out[before:after, s] = out[before, s]
+    scale = panel.fields.get("split_factor")
+    out = np.empty(panel.shape)
+    _average_volume(panel.fields["volume"], np.ones(panel.shape) if scale is None else scale, panel.present, lots_per_unit, rows, out)
     return out
 
 

@@ -7,8 +7,10 @@ mode uses it too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trading_platform import kernel_cache
 from trading_platform.contracts import ids
@@ -42,21 +44,26 @@ def decision_hashes(profile: Profile, feature_hash: str, given: Mapping[str, str
     return {**given, "profile": profile.hash, "limits": profile.limits_hash, "features": feature_hash, "engine": engine_hash()}
 
 
+def _own(values: NDArray[Any], dtype: type) -> NDArray[Any]:
+    """The array as the compiled row wants it; a read-only or strided one would compile a second version of everything."""
+    return np.require(values, dtype, ["C", "W"])
+
+
 def row_inputs(panel_row: Panel, block: SignalBlock, context: RowContext) -> Row:
     """One row's inputs as compiled code reads them. panel_row and block have T = 1."""
     return Row(
-        close=panel_row.fields["close"][0],
-        present=panel_row.present[0],
-        member=panel_row.member[0],
-        alpha=block.alpha[0],
-        held=block.held[0],
-        ready=block.ready[0],
-        volatility=block.volatility[0],
-        atr=block.atr[0],
-        quote_mid=context.quote_mid,
-        quote_age_s=context.quote_age_s,
-        adv_lots=context.adv_lots,
-        sector=context.sector,
+        close=_own(panel_row.fields["close"][0], np.float64),
+        present=_own(panel_row.present[0], np.bool_),
+        member=_own(panel_row.member[0], np.bool_),
+        alpha=_own(block.alpha[0], np.float64),
+        held=_own(block.held[0], np.bool_),
+        ready=_own(block.ready[0], np.bool_),
+        volatility=_own(block.volatility[0], np.float64),
+        atr=_own(block.atr[0], np.float64),
+        quote_mid=_own(context.quote_mid, np.float64),
+        quote_age_s=_own(context.quote_age_s, np.float64),
+        adv_lots=_own(context.adv_lots, np.float64),
+        sector=_own(context.sector, np.int64),
         coverage=float(block.coverage[0]),
         known_at=int(panel_row.known_at[0]),
         session_open=int(context.session_open_ns),
