@@ -179,7 +179,9 @@ def test_printed_split_ratios_lose_their_rounding_and_nothing_else(printed: floa
     assert simple_ratio(printed) == meant
 
 
-def test_the_shared_catalog_has_two_pipelines_and_vix_as_a_field(shared_source: FileSource, shared_daily: pl.DataFrame) -> None:
+def test_the_shared_catalog_has_two_pipelines_and_vix_as_a_field(
+    shared_source: FileSource, shared_daily: pl.DataFrame, calendar: MarketCalendar
+) -> None:
     assert shared_daily["session"].max() == date(2014, 12, 31) and shared_daily["symbol"].n_unique() == 283
     minute = shared_source.bars("1Min")
     assert minute["symbol"].n_unique() == 14 and "VIX" not in minute["symbol"]
@@ -187,5 +189,44 @@ def test_the_shared_catalog_has_two_pipelines_and_vix_as_a_field(shared_source: 
     assert fields["field"].unique().to_list() == ["vix"] and fields.height == 1923
     assert ((fields["known_at"] - fields["timestamp"]).dt.total_seconds() == 60).all()
     daily = shared_source.field_series("1Day")
+    closes = calendar.closes_ns(daily["timestamp"].dt.date().to_physical().to_numpy())
+    assert ((daily["known_at"].to_physical().to_numpy() - closes) == 15 * 60 * 10**9).all()
     assert daily["timestamp"].dt.date().max() == date(2014, 12, 31) and daily["value"].null_count() == 0
     assert shared_source.sectors().height == 299
+
+
+def test_a_rename_keeps_the_instrument_and_a_reused_ticker_starts_another(folder: Path, calendar: MarketCalendar) -> None:
+    renamed = date(2012, 1, 17)
+    rewrite(
+        folder,
+        lambda frame: frame.with_columns(
+            pl.when((pl.col("symbol") == "AAA") & (pl.col("timestamp").dt.date() >= renamed))
+            .then(pl.lit("CCC"))
+            .otherwise("symbol")
+            .alias("symbol")
+        ),
+    )
+    periods = [
+        ("AAA", date(2000, 1, 1), date(2012, 1, 16), "us:AAA"),
+        ("CCC", renamed, None, "us:AAA"),
+        ("BBB", date(2000, 1, 1), date(2012, 1, 10), "us:BBB"),
+        ("BBB", date(2012, 1, 11), None, "us:BBB~2"),
+    ]
+    table = pl.DataFrame(periods, schema={"symbol": pl.String, "first": pl.Date, "last": pl.Date, "instrument_id": pl.String}, orient="row")
+    table.write_parquet(folder / "symbols.parquet")
+    events = [("AAA", date(2012, 1, 5), 0.0, 2.0), ("AAA", date(2012, 1, 20), 0.0, 3.0), ("BBB", date(2012, 1, 20), 0.1, 1.0)]
+    pl.DataFrame(
+        events, schema={"symbol": pl.String, "ex_date": pl.Date, "cash_dividend": pl.Float64, "split_ratio": pl.Float64}, orient="row"
+    ).write_parquet(folder / "corporate_actions.parquet")
+    source = FileSource(folder, calendar)
+    bars = source.bars("1Day")
+    one = bars.filter(pl.col("instrument_id") == "us:AAA")
+    assert one.height == 20 and one["symbol"].unique(maintain_order=True).to_list() == ["AAA", "CCC"]
+    other = (
+        bars.filter(pl.col("symbol") == "BBB").group_by("instrument_id").agg(pl.col("session").min(), pl.col("session").max().alias("last"))
+    )
+    assert sorted(other.rows()) == [("us:BBB", date(2012, 1, 3), date(2012, 1, 10)), ("us:BBB~2", date(2012, 1, 11), date(2012, 1, 31))]
+    assert source.corporate_actions().rows() == [("us:AAA", date(2012, 1, 5), 2.0, 0.0), ("us:BBB~2", date(2012, 1, 20), 1.0, 0.1)]
+    table.filter(pl.col("symbol") != "CCC").write_parquet(folder / "symbols.parquet")
+    with pytest.raises(InputError, match="unknown symbol CCC on 2012-01-17"):
+        FileSource(folder, calendar).bars("1Day")

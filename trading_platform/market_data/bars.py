@@ -10,6 +10,7 @@ import polars as pl
 
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import BAR_FIELDS, PRICE_FIELDS
+from trading_platform.market_data.symbols import SymbolTable
 
 TIMESTAMP = pl.Datetime("ns", "UTC")
 OPTIONAL_FIELDS = ("vwap", "trade_count", "adjusted_close")
@@ -79,14 +80,38 @@ def refuse_bad_rows(frame: pl.DataFrame, where: str) -> None:
         )
 
 
-def to_bar_frame(frame: pl.DataFrame, timezone: str, market: str = "us") -> pl.DataFrame:
-    """A checked source frame as a bar frame: ids, local session dates and float columns added, sorted by (instrument_id, timestamp)."""
+def with_instrument_ids(frame: pl.DataFrame, symbols: SymbolTable, day: str) -> pl.DataFrame:
+    """Adds instrument_id by (symbol, the Date column `day`) through the dated table (T2); null where nobody had that ticker then."""
+    periods = pl.DataFrame(
+        [(period.symbol, period.first, period.last, period.instrument_id) for period in symbols.periods],
+        schema={"symbol": pl.String, "_first": pl.Int64, "_last": pl.Int64, "instrument_id": pl.String},
+        orient="row",
+    ).sort("_first")
+    placed = frame.with_columns(pl.col(day).to_physical().cast(pl.Int64).alias("_day")).with_row_index("_row").sort("_day")
+    joined = placed.join_asof(periods, left_on="_day", right_on="_first", by="symbol", check_sortedness=False)
+    then = pl.when(pl.col("_day") <= pl.col("_last")).then("instrument_id").alias("instrument_id")
+    return joined.with_columns(then).sort("_row").drop("_row", "_day", "_first", "_last")
+
+
+def to_bar_frame(frame: pl.DataFrame, timezone: str, symbols: SymbolTable | None = None, where: str = "bars") -> pl.DataFrame:
+    """A checked source frame as a bar frame: ids, local session dates and float columns, sorted by (instrument_id, timestamp).
+
+    symbols: who had which ticker when; without one each ticker is its own instrument for ever. InputError for a bar of nobody.
+    """
     fields = [*BAR_FIELDS, *(name for name in OPTIONAL_FIELDS if name in frame.columns)]
-    symbol = pl.col("symbol").cast(pl.String)
-    return frame.select(
-        (pl.lit(f"{market}:") + symbol).alias("instrument_id"),
-        symbol,
+    local = pl.col("timestamp").dt.convert_time_zone(timezone).dt.date().alias("session")
+    table = frame.with_columns(pl.col("symbol").cast(pl.String), local)
+    if symbols is None:
+        table = table.with_columns((pl.lit("us:") + pl.col("symbol")).alias("instrument_id"))
+    else:
+        table = with_instrument_ids(table, symbols, "session")
+        bad = _first(table, pl.col("instrument_id").is_null())
+        if bad:
+            raise InputError(f"unknown symbol {bad['symbol']} on {bad['session']}", where, "add its period to symbols.parquet")
+    return table.select(
+        "instrument_id",
+        "symbol",
         pl.col("timestamp").cast(TIMESTAMP),
-        pl.col("timestamp").dt.convert_time_zone(timezone).dt.date().alias("session"),
+        "session",
         *(pl.col(name).cast(pl.Float64) for name in fields),
     ).sort("instrument_id", "timestamp")

@@ -1,7 +1,8 @@
 """Bars from a folder of Parquet files. Two layouts:
 
 plain    1Day/*.parquet, 1Min/*.parquet (any subset), and beside them optionally corporate_actions.parquet (symbol, ex_date,
-         cash_dividend, split_ratio), sectors.parquet or constituents_sectors.parquet (symbol, sector, name), vix_daily.parquet (date, vix)
+         cash_dividend, split_ratio), sectors.parquet or constituents_sectors.parquet (symbol, sector, name), vix_daily.parquet (date, vix),
+         symbols.parquet (symbol, first, last, instrument_id; last null = until today) where tickers changed hands or names (T2)
 catalog  one plain folder per data set, us_daily_sp500 for daily and us_minute_2019 for minute bars, VIX in reference/vix_daily.parquet
 
 A symbol of FIELD_SYMBOLS is a market-wide field, never an instrument.
@@ -20,15 +21,17 @@ import numpy as np
 import orjson
 import polars as pl
 
-from trading_platform.calendar import MarketCalendar
+from trading_platform.calendar import MarketCalendar, day_of
 from trading_platform.contracts.canonical import sha256_hex
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import TIMEFRAME_NS
-from trading_platform.market_data.bars import TIMESTAMP, check_source_schema, empty_bars, refuse_bad_rows, to_bar_frame
+from trading_platform.market_data.bars import TIMESTAMP, check_source_schema, empty_bars, refuse_bad_rows, to_bar_frame, with_instrument_ids
 from trading_platform.market_data.sources.protocol import ACTION_SCHEMA, FIELD_SCHEMA, SECTOR_SCHEMA, SourceFile, SourceIdentity
+from trading_platform.market_data.symbols import FOREVER, SymbolPeriod, SymbolTable
 
 FIELD_SYMBOLS = {"VIX": "vix"}
 CATALOG = {"1Day": "us_daily_sp500", "1Min": "us_minute_2019", "15Min": "us_minute_2019"}
+INDEX_DELAY_NS = 15 * TIMEFRAME_NS["1Min"]  # the VIX is computed until a quarter of an hour after the shares' close
 SPLIT_NOISE = 3e-6  # vendors print ratios to six decimals: 1.499999 is 3:2
 
 
@@ -40,6 +43,7 @@ class Layout:
     actions: tuple[Path, ...]
     sectors: tuple[Path, ...]
     vix: tuple[Path, ...]
+    symbols: tuple[Path, ...]
 
 
 def find_layout(root: Path) -> Layout:
@@ -54,7 +58,8 @@ def find_layout(root: Path) -> Layout:
         raise InputError("no bars here", str(root), "expected 1Day/*.parquet or 1Min/*.parquet (see docs/data.md)")
     daily, reference = homes["1Day"], root / "reference" if catalog else root
     sectors = [daily / name for name in ("sectors.parquet", "constituents_sectors.parquet") if (daily / name).is_file()]
-    return Layout(bars, _if_there(daily / "corporate_actions.parquet"), tuple(sectors[:1]), _if_there(reference / "vix_daily.parquet"))
+    actions, vix, symbols = daily / "corporate_actions.parquet", reference / "vix_daily.parquet", root / "symbols.parquet"
+    return Layout(bars, _if_there(actions), tuple(sectors[:1]), _if_there(vix), _if_there(symbols))
 
 
 def _if_there(path: Path) -> tuple[Path, ...]:
@@ -106,9 +111,28 @@ class FileSource:
         table = self._read_bars(timeframe, start, end)
         known = sorted(set(table["symbol"].unique().to_list()) - FIELD_SYMBOLS.keys())
         self._refuse_unknown(timeframe, symbols, known)
-        return to_bar_frame(table.filter(pl.col("symbol").is_in(list(symbols) if symbols is not None else known)), self._calendar.timezone)
+        wanted = table.filter(pl.col("symbol").is_in(list(symbols) if symbols is not None else known))
+        return to_bar_frame(wanted, self._calendar.timezone, self._symbols(), f"{timeframe} bars of {self._root.name}")
 
-    def _read_bars(self, timeframe: str, start: date | None, end: date | None) -> pl.DataFrame:
+    def _symbols(self) -> SymbolTable | None:
+        """The dated tickers of the folder, None if it states none."""
+        if not self._layout.symbols:
+            return None
+        path = self._layout.symbols[0]
+        table = self._table(path, {"symbol": pl.String, "first": pl.Date, "last": pl.Date, "instrument_id": pl.String})
+        return SymbolTable(
+            SymbolPeriod(symbol, day_of(first), FOREVER if last is None else day_of(last), name)
+            for symbol, first, last, name in table.rows()
+        )
+
+    def _identified(self, table: pl.DataFrame, day: str) -> pl.DataFrame:
+        """Rows of our instruments with their ids; what another owner of the ticker did is not ours."""
+        symbols = self._symbols()
+        if symbols is None:
+            return table.with_columns((pl.lit("us:") + pl.col("symbol")).alias("instrument_id"))
+        return with_instrument_ids(table, symbols, day).drop_nulls("instrument_id")
+
+    def _read_bars(self, timeframe: str, start: date | None, end: date | None, only: Sequence[str] | None = None) -> pl.DataFrame:
         frames = []
         for path in self._layout.bars[timeframe]:
             where = self._name(path)
@@ -117,6 +141,8 @@ class FileSource:
             local = pl.col("timestamp").dt.convert_time_zone(self._calendar.timezone).dt.date()
             if start is not None or end is not None:
                 lazy = lazy.filter(local.is_between(start or date.min, end or date.max))
+            if only is not None:
+                lazy = lazy.filter(pl.col("symbol").is_in(list(only)))
             frame = self._collect(lazy, path)
             refuse_bad_rows(frame, where)
             frames.append(frame)
@@ -144,26 +170,23 @@ class FileSource:
             return pl.DataFrame(schema=ACTION_SCHEMA)
         path = self._layout.actions[0]
         table = self._table(path, {"symbol": pl.String, "ex_date": pl.Date, "cash_dividend": pl.Float64, "split_ratio": pl.Float64})
-        return table.select(
-            (pl.lit("us:") + pl.col("symbol")).alias("instrument_id"),
-            "ex_date",
-            pl.Series("split_ratio", [simple_ratio(ratio) for ratio in table["split_ratio"].to_list()], dtype=pl.Float64),
-            "cash_dividend",
-        ).sort("instrument_id", "ex_date")
+        exact = pl.Series("split_ratio", [simple_ratio(ratio) for ratio in table["split_ratio"].to_list()], dtype=pl.Float64)
+        return self._identified(table.with_columns(exact), "ex_date").select(list(ACTION_SCHEMA)).sort("instrument_id", "ex_date")
 
     def sectors(self) -> pl.DataFrame:
         """Sector and name per instrument; no rows if the folder states none."""
         if not self._layout.sectors:
             return pl.DataFrame(schema=SECTOR_SCHEMA)
         table = self._table(self._layout.sectors[0], {"symbol": pl.String, "sector": pl.String, "name": pl.String})
-        return table.select((pl.lit("us:") + pl.col("symbol")).alias("instrument_id"), "sector", "name").sort("instrument_id")
+        newest = table.with_columns(pl.lit(self._calendar.last).alias("_day"))  # sectors are stated as of today
+        return self._identified(newest, "_day").select(list(SECTOR_SCHEMA)).sort("instrument_id")
 
     def field_series(self, timeframe: str) -> pl.DataFrame:
-        """Closes of FIELD_SYMBOLS among the bars of this timeframe; for 1Day also vix_daily.parquet, known at the session's close."""
+        """Closes of FIELD_SYMBOLS among the bars of this timeframe; for 1Day also vix_daily.parquet, known 15 minutes after the close."""
         parts = [pl.DataFrame(schema=FIELD_SCHEMA)]
         if timeframe in self._layout.bars:
             first, last = self._daily if timeframe == "1Day" else (None, None)
-            table = self._read_bars(timeframe, first, last).filter(pl.col("symbol").is_in(list(FIELD_SYMBOLS)))
+            table = self._read_bars(timeframe, first, last, tuple(FIELD_SYMBOLS))
             if timeframe == "1Day":
                 parts.append(
                     self._daily_field(table.with_columns(date=pl.col("timestamp").dt.convert_time_zone(self._calendar.timezone).dt.date()))
@@ -187,7 +210,7 @@ class FileSource:
 
     def _daily_field(self, table: pl.DataFrame) -> pl.DataFrame:
         days = table["date"].to_physical().to_numpy().astype(np.int64)
-        stamps = {"timestamp": self._calendar.midnights_ns(days), "known_at": self._calendar.closes_ns(days)}
+        stamps = {"timestamp": self._calendar.midnights_ns(days), "known_at": self._calendar.closes_ns(days) + INDEX_DELAY_NS}
         return table.select(
             pl.col("symbol").replace_strict(FIELD_SYMBOLS).alias("field"),
             *(pl.Series(name, values).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC") for name, values in stamps.items()),
@@ -204,7 +227,7 @@ class FileSource:
 
     def _paths(self) -> list[Path]:
         layout = self._layout
-        return [*(path for paths in layout.bars.values() for path in paths), *layout.actions, *layout.sectors, *layout.vix]
+        return [*(path for paths in layout.bars.values() for path in paths), *layout.actions, *layout.sectors, *layout.vix, *layout.symbols]
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
