@@ -115,6 +115,28 @@ def test_a_crash_between_write_and_rename_leaves_the_old_content(tmp_path: Path,
     assert not [name for name in files(tmp_path) if name.startswith(".writing-")]
 
 
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_writer_killed_before_its_rename_leaves_the_old_content_and_no_litter(tmp_path: Path, at: int) -> None:
+    lake = Lake(tmp_path)
+    old = lake.write_partition(ASSET, PARTITION, frame(2.0))
+    source = tmp_path.parent / f"{tmp_path.name}.arrow"
+    frame(9.0).write_ipc(source)
+    script = (
+        "import os, pathlib, signal, sys, polars as pl; from trading_platform.market_data import lake; calls = []; rename = os.replace\n"
+        "def dying(source, target):\n"
+        "    calls.append(1)\n"
+        f"    if len(calls) == {at}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    rename(source, target)\n"
+        "lake.os.replace = dying\n"
+        f"lake.Lake(pathlib.Path(sys.argv[1])).write_partition({ASSET!r}, {PARTITION!r}, pl.read_ipc(sys.argv[2]))"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path), str(source)], check=False).returncode == -9
+    assert lake.manifest(ASSET, PARTITION) == old and lake.verify(ASSET) == 1
+    new = lake.write_partition(ASSET, PARTITION, frame(9.0))
+    assert lake.manifest(ASSET, PARTITION) == new
+    assert not [name for name in files(tmp_path) if name.startswith(".")]
+
+
 def test_files_of_any_kind_live_under_the_same_rules(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     manifest = lake.write_file("feature-state/abc", "known_at=17", b"\x00state", ".npz", code_version="3", rows=5, span=(1, 17))

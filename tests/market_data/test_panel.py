@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trading_platform.calendar import MarketCalendar, day_of
+from trading_platform.config import load_profile
 from trading_platform.contracts.errors import InputError
 from trading_platform.market_data.corporate_actions import ActionTable, FactorState
 from trading_platform.market_data.panel import action_table, build_panel, join_fields
 from trading_platform.market_data.sources.boxed import BoxedSource
 from trading_platform.market_data.sources.files import FileSource
+from trading_platform.market_data.universe import build_universe
 
 DELAY = 900 * 10**9
 
@@ -135,3 +137,21 @@ def test_what_cannot_be_a_panel_is_refused_by_name(boxed_bars: pl.DataFrame, cal
         build_panel(boxed_bars, ActionTable(), "1Day", calendar, fields=("vwap",))
     with pytest.raises(InputError, match="unknown timeframe"):
         build_panel(boxed_bars, ActionTable(), "2Day", calendar)
+
+
+@pytest.mark.parametrize("cut", [date(2000, 3, 2), date(2003, 2, 18), date(2012, 5, 18), date(2013, 2, 19)])
+def test_bars_and_events_after_a_row_change_no_bit_of_it(
+    boxed: BoxedSource, boxed_bars: pl.DataFrame, calendar: MarketCalendar, cut: date
+) -> None:
+    actions, ids = boxed.corporate_actions(), sorted(boxed_bars["instrument_id"].unique())
+    universe = build_universe(boxed_bars, load_profile("demo").universe, calendar)
+    whole = build_panel(boxed_bars, action_table(actions), "1Day", calendar, universe=universe, instrument_ids=ids)
+    past = boxed_bars.filter(pl.col("session") <= cut)
+    known = build_universe(past, load_profile("demo").universe, calendar)
+    early = build_panel(past, action_table(actions.filter(pl.col("ex_date") <= cut)), "1Day", calendar, universe=known, instrument_ids=ids)
+    upto = whole.rows(0, early.shape[0])
+    assert early.session[-1] == day_of(cut)
+    for name, values in early.fields.items():
+        assert values.tobytes() == upto.fields[name].tobytes(), name
+    for ours, theirs in ((early.present, upto.present), (early.member, upto.member), (early.known_at, upto.known_at)):
+        assert np.array_equal(ours, theirs)

@@ -26,6 +26,7 @@ from trading_platform.contracts.canonical import canonical_bytes, content_hash, 
 from trading_platform.contracts.errors import CorruptionError, InputError
 
 MANIFEST = "manifest.json"
+UNFINISHED = ".writing-"
 SORT_KEYS = ("instrument_id", "timestamp")
 SPAN_COLUMNS = ("timestamp", "known_at", "session")
 ROW_GROUP = 131_072
@@ -204,6 +205,8 @@ class Lake:
         uri = part.relative_to(self.root).as_posix()
         manifest = PartitionManifest(asset, partition, code_version, schema, version, sha, len(data), rows, span, uri)
         folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(f"{UNFINISHED}*"):  # of a writer that was killed; a partition has one writer at a time
+            leftover.unlink(missing_ok=True)
         if not (part.is_file() and hashlib.sha256(part.read_bytes()).hexdigest() == sha):
             write_atomically(part, data)
         record = canonical_bytes(asdict(manifest))
@@ -229,7 +232,7 @@ def _span(frame: pl.DataFrame) -> tuple[int, int] | None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file by whole content or not at all: temporary file beside it, fsync, rename, fsync of the folder."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
