@@ -22,6 +22,7 @@ from trading_platform.registry.object_store import write_atomic
 TECHNICAL_GATES = ("leakage", "parity", "golden", "latency", "batch_invariance")
 STATISTICAL_GATES = (
     "dsr",
+    "expectancy",
     "net_sharpe",
     "drawdown_at_fixed_volatility",
     "effective_bets",

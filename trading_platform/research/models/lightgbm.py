@@ -2,10 +2,15 @@
 
 One thread per fit: the walk-forward runs folds side by side, and OpenMP threads on a busy machine cost more than they give. The text is the
 same for any number of threads. Bin edges come from the training rows only, because the Dataset is built from nothing else.
+
+The trained model is made exact in float32 before anyone uses it (`exact`), so the model that research judges is bit for bit the one that
+onnxruntime serves, for any batch size and number of threads.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -73,7 +78,41 @@ def train(
     columns = [name.replace(" ", "_") for name in names]
     data = lightgbm.Dataset(features, target, weight=weights, feature_name=columns, params=options)
     booster = lightgbm.train(options, data, num_boost_round=parameters.rounds)
-    return str(booster.model_to_string(num_iteration=-1)).encode()
+    return exact(str(booster.model_to_string(num_iteration=-1)).encode())
+
+
+def _float32_below(values: Array) -> Array:
+    """The largest float32 not above each value: for float32 x, x <= value and x <= float32_below(value) are the same question."""
+    near = values.astype(np.float32)
+    near[near.astype(np.float64) > values] = np.nextafter(near[near.astype(np.float64) > values], np.float32(-np.inf))
+    return near.astype(np.float64)
+
+
+def exact(model: bytes) -> bytes:
+    """The same trees with float32 thresholds and with leaf values on a grid on which every sum of leaves is exact in float32.
+
+    Thresholds round down, which changes no decision on float32 features (onnxmltools#708: rounding to nearest flips some). Leaf values
+    round to multiples of 2^(k-23) with 2^k above the sum over trees of the largest |leaf|: partial sums are then whole numbers below 2^24
+    grid steps, so no order of summation rounds. A prediction moves by at most trees x 2^(k-24), 1e-5 of the largest possible one.
+    """
+    text = model.decode()
+    leaves = [np.array(line.split(), dtype=np.float64) for line in re.findall(r"(?m)^leaf_value=(.*)$", text)]
+    bound = sum(float(np.abs(values).max(initial=0.0)) for values in leaves)
+    grid = 2.0 ** (math.floor(math.log2(bound)) + 1 - 23) if bound > 0.0 else 1.0
+
+    def written(name: str, values: Array) -> str:
+        return f"{name}=" + " ".join(repr(float(v)) for v in values)
+
+    def threshold(line: re.Match[str]) -> str:
+        return written("threshold", _float32_below(np.array(line[1].split(), dtype=np.float64)))
+
+    def leaf(line: re.Match[str]) -> str:
+        return written("leaf_value", np.round(np.array(line[1].split(), dtype=np.float64) / grid) * grid)
+
+    text = re.sub(r"(?m)^threshold=(.*)$", threshold, text)
+    text = re.sub(r"(?m)^leaf_value=(.*)$", leaf, text)
+    text = re.sub(r"(?m)^tree_sizes=.*\n", "", text)  # byte offsets of the old text
+    return str(_booster(text.encode()).model_to_string(num_iteration=-1)).encode()
 
 
 def _booster(model: bytes):  # type: ignore[no-untyped-def]

@@ -1,0 +1,104 @@
+"""Plots a person looks at, as PNG bytes below 80 KB: equity net of costs, IC over time, feature importance, model age."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trading_platform.research.walk_forward import AgeCurve
+
+Array = NDArray[np.float64]
+INK, MUTED, ACCENT, LOSS = "#1f2933", "#9aa5b1", "#2266aa", "#b23a48"
+
+
+def _figure(title: str, warning: str, rows: int = 1, heights: Sequence[float] = (1.0,)) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 3.6 if rows == 1 else 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, 1, sharex=True, height_ratios=list(heights), squeeze=False)[:, 0]
+    for axis in axes:
+        axis.grid(True, color="#e4e7eb", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(colors=INK, labelsize=8)
+    axes[0].set_title(title, loc="left", fontsize=10, color=INK)
+    if warning:
+        figure.text(0.5, 0.55, warning, ha="center", va="center", rotation=15, fontsize=22, color=LOSS, alpha=0.25)
+    return figure, axes
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _days(timestamp: NDArray[np.int64]) -> NDArray[np.datetime64]:
+    return timestamp.astype("datetime64[ns]")
+
+
+def equity_curve(timestamp: NDArray[np.int64], returns: Mapping[str, Array], title: str, warning: str = "") -> bytes:
+    """Compounded growth of 1 per series with the drawdown of the first below. timestamp: int64 (T,) ns; returns: name -> (T,) net."""
+    figure, (top, bottom) = _figure(title, warning, 2, (3.0, 1.0))
+    when = _days(timestamp)
+    for number, (name, series) in enumerate(returns.items()):
+        wealth = np.cumprod(1.0 + np.nan_to_num(series))
+        top.plot(
+            when,
+            wealth,
+            label=name,
+            linewidth=1.4 if number == 0 else 0.9,
+            color=ACCENT if number == 0 else MUTED,
+            alpha=1.0 / (1 + number // 3),
+        )
+        if number == 0:
+            fall = wealth / np.maximum.accumulate(np.maximum(wealth, 1.0)) - 1.0
+            bottom.fill_between(when, fall, 0.0, color=LOSS, alpha=0.5, linewidth=0)
+    top.set_ylabel("growth of 1, net", fontsize=8)
+    bottom.set_ylabel("drawdown", fontsize=8)
+    top.legend(fontsize=8, frameon=False, loc="upper left")
+    return _png(figure)
+
+
+def ic_over_time(timestamp: NDArray[np.int64], ic: Array, title: str, warning: str = "", window: int = 63) -> bytes:
+    """Rank IC per row, its rolling mean over `window` rows and its cumulative sum."""
+    figure, (top, bottom) = _figure(title, warning, 2, (1.0, 1.0))
+    defined = np.isfinite(ic)
+    when, values = _days(timestamp)[defined], ic[defined]
+    top.vlines(when, 0.0, values, color=MUTED, linewidth=0.4)
+    if values.size >= window:
+        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        top.plot(when[window - 1 :], smooth, color=ACCENT, linewidth=1.4, label=f"mean of {window} rows")
+        top.legend(fontsize=8, frameon=False)
+    bottom.plot(when, np.cumsum(values), color=INK, linewidth=1.2)
+    top.set_ylabel("rank IC", fontsize=8)
+    bottom.set_ylabel("cumulative", fontsize=8)
+    return _png(figure)
+
+
+def feature_importance(names: Sequence[str], share: Array, title: str, warning: str = "", top: int = 20) -> bytes:
+    """The `top` features by mean share of split gain."""
+    figure, (axis,) = _figure(title, warning)
+    figure.set_size_inches(8.0, 4.8)
+    order = np.argsort(-share, kind="stable")[:top][::-1]
+    axis.barh([names[i] for i in order], share[order], color=ACCENT)
+    axis.set_xlabel("share of gain", fontsize=8)
+    axis.tick_params(axis="y", labelsize=7)
+    return _png(figure)
+
+
+def age_curve(curve: AgeCurve, title: str, warning: str = "") -> bytes:
+    """Mean rank IC against the model's age in rows, with two standard errors (T31)."""
+    figure, (axis,) = _figure(title, warning)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.where(curve.t != 0.0, 2.0 * np.abs(curve.ic / curve.t), np.nan)
+    axis.errorbar(curve.age, curve.ic, yerr=np.nan_to_num(error), color=ACCENT, marker="o", capsize=3)
+    axis.axhline(0.0, color=MUTED, linewidth=0.8)
+    axis.set_xlabel("rows since the model was trained", fontsize=8)
+    axis.set_ylabel("mean rank IC", fontsize=8)
+    return _png(figure)
