@@ -54,6 +54,13 @@ def test_the_environment_is_read_and_overrides_win(monkeypatch: pytest.MonkeyPat
         0,
     )
     assert settings.journal_path.name == "desk-live.sqlite"
+    monkeypatch.setenv("APCA_API_BASE_URL", "http://127.0.0.1:1")
+    assert load_settings().broker_url == "http://127.0.0.1:1"
+    monkeypatch.setenv("TRADING_BROKER_URL", "http://127.0.0.1:2")
+    assert (load_settings().broker_url, load_settings(broker_url="http://127.0.0.1:3").broker_url) == (
+        "http://127.0.0.1:2",
+        "http://127.0.0.1:3",
+    )
     with pytest.raises(Exception, match="frozen"):
         settings.mode = "paper"  # type: ignore[misc]
 
@@ -173,5 +180,5 @@ def test_a_profile_extends_class_by_class_and_circles_are_refused(tmp_path: Path
 def test_the_manual_lists_every_setting_with_its_meaning() -> None:
     text = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
     for field, info in Settings.model_fields.items():
-        variable = info.validation_alias or f"{names.ENV_PREFIX}{field.upper()}"
+        variable = info.validation_alias if isinstance(info.validation_alias, str) else f"{names.ENV_PREFIX}{field.upper()}"
         assert f"| `{variable}` |" in text and f"| {info.description} |" in text, variable

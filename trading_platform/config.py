@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from trading_platform.contracts import names
@@ -26,7 +26,7 @@ from trading_platform.contracts.profile import Profile
 
 PROFILES = Path(__file__).parent / "profiles"
 STRATEGY_CLASSES = ("swing", "intraday")
-READ_ELSEWHERE = (names.ENV_TEST_DATA, "TRADING_CACHE")  # tests; kernel_cache, which must not import this module
+READ_ELSEWHERE = (names.ENV_TEST_DATA, names.ENV_CACHE)  # tests; kernel_cache, which must not import this module
 SIGNED_KEYS = ("limit_offset_bps",)
 
 
@@ -52,7 +52,11 @@ class Settings(BaseSettings):
     mode: Literal["paper", "live"] = Field("paper", description="trading mode")
 
     redis_url: str | None = Field(None, repr=False, description="Redis; empty: a server of our own under home")
-    broker_url: str | None = Field(None, description="trading REST; empty: Alpaca's address of the mode")
+    broker_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices(f"{names.ENV_PREFIX}BROKER_URL", names.ENV_BROKER_URL),
+        description=f"trading REST, {names.ENV_BROKER_URL} is read as well; empty: Alpaca's address of the mode",
+    )
     broker_data_url: str | None = Field(None, description="market-data REST")
     broker_stream_url: str | None = Field(None, description="market-data websocket")
     broker_key: SecretStr | None = Field(None, validation_alias=names.ENV_BROKER_KEY, description="Alpaca key id")

@@ -5,7 +5,9 @@ from __future__ import annotations
 ENV_PREFIX = "TRADING_"
 ENV_BROKER_KEY = "APCA_API_KEY_ID"
 ENV_BROKER_SECRET = "APCA_API_SECRET_KEY"
+ENV_BROKER_URL = "APCA_API_BASE_URL"
 ENV_TEST_DATA = "TRADING_TEST_DATA"
+ENV_CACHE = "TRADING_CACHE"  # read by kernel_cache, which imports nothing of ours
 
 # Redis keys (SPEC SWAP-02..05); each account and mode puts its own prefix before them (T24).
 REDIS_ACTIVE = "model:registry:active"
