@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.market_data import lake as lake_module
-from trading_platform.market_data.lake import Lake, inputs_hash
+from trading_platform.market_data.lake import Lake
 
 ASSET, PARTITION = "bars/timeframe=1Day", "year=2012"
 
@@ -62,8 +61,6 @@ def test_new_content_moves_the_manifest_and_keeps_the_old_part_readable(tmp_path
     assert new.data_version != old.data_version and lake.snapshot_id(ASSET) != snapshot
     assert lake.manifest(ASSET, PARTITION) == new
     assert len(lake.read_version(old)) == old.size
-    assert inputs_hash([old]) != inputs_hash([new])
-    assert inputs_hash([new, old]) == inputs_hash([old, new])
 
 
 def test_the_data_version_follows_code_schema_and_names_but_no_path(tmp_path: Path) -> None:
@@ -161,12 +158,6 @@ def test_partitions_are_read_in_order_and_missing_ones_named(tmp_path: Path) -> 
     for name in ("../outside", "/etc", "a//b", "", "a/../b", ".hidden"):
         with pytest.raises(InputError, match="is not the name of"):
             lake.write_partition(name, PARTITION, frame())
-
-
-def test_an_input_record_has_no_path_time_or_run(tmp_path: Path) -> None:
-    record = Lake(tmp_path).write_partition(ASSET, PARTITION, frame()).input_record()
-    assert set(record) == {"asset", "partition", "data_version", "sha256", "rows", "span"}
-    assert dataclasses.is_dataclass(Lake(tmp_path).manifest(ASSET, PARTITION))
 
 
 def test_a_frame_without_rows_is_content_too(tmp_path: Path) -> None:

@@ -53,26 +53,10 @@ class PartitionManifest:
     span: tuple[int, int] | None
     uri: str
 
-    def input_record(self) -> dict[str, object]:
-        """The entry of an input manifest (DESIGN 10), without provenance; span as [first, last]."""
-        record = {
-            "asset": self.asset,
-            "partition": self.partition,
-            "data_version": self.data_version,
-            "sha256": self.sha256,
-            "rows": self.rows,
-        }
-        return record if self.span is None else {**record, "span": list(self.span)}
-
 
 def data_version(asset: str, partition: str, code_version: str, schema: dict[str, str], files: Sequence[str]) -> str:
     """The data version of DESIGN 10 over the sha256 of every output file."""
     return content_hash({"asset": asset, "partition": partition, "code_version": code_version, "schema": schema, "files": list(files)})
-
-
-def inputs_hash(inputs: Sequence[PartitionManifest]) -> str:
-    """Hash of an input manifest: an asset is current while this and its code version stay the same."""
-    return content_hash([manifest.input_record() for manifest in sorted(inputs, key=lambda m: (m.asset, m.partition, m.data_version))])
 
 
 class Lake:

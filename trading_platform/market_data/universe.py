@@ -156,12 +156,3 @@ def universe_hash(universe: pl.DataFrame) -> str:
     ids = sorted(universe["instrument_id"].unique().to_list())
     days: NDArray[np.int64] = np.unique(universe["session"].to_physical().to_numpy()).astype(np.int64)
     return content_hash({"instrument_ids": ids, "sessions": days, "members": members_by_session(universe)})
-
-
-def departed_share(universe: pl.DataFrame) -> float:
-    """Share of names that were members once and fell silent by the last session; 0.0 over years means a survivors' set (T33)."""
-    once = universe.filter("member")["instrument_id"].n_unique()
-    last = universe.filter(pl.col("session") == pl.col("session").max())
-    gone = last.filter(pl.col("reason") == "silent")["instrument_id"]
-    left = universe.filter(pl.col("member") & pl.col("instrument_id").is_in(gone.to_list()))["instrument_id"].n_unique()
-    return left / once if once else 0.0
