@@ -14,9 +14,10 @@ from trading_platform.assets.resources import Bundles, Platform
 def build_definitions(**settings: Any) -> dg.Definitions:
     """The assets, checks, jobs, schedules, sensors and resources of one set of settings (overrides of the environment's, by name)."""
     nodes = build_graph().nodes.values()
+    bodies = list({id(node.definition): node.definition for node in nodes}.values())
     platform = Platform(settings=settings)
     definitions = dg.Definitions(
-        assets=[node.definition for node in nodes],
+        assets=bodies,
         asset_checks=[check for node in nodes for check in node.checks],
         resources={"platform": platform, "bundles": Bundles(platform=platform)},
         executor=dg.in_process_executor,

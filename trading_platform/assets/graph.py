@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from trading_platform.assets.bars import bars_asset
 from trading_platform.assets.features import features_asset
 from trading_platform.assets.labels import labels_asset
+from trading_platform.assets.live import journal_asset, report_asset
 from trading_platform.assets.node import Node
 from trading_platform.assets.pipelines import PIPELINES
 from trading_platform.assets.universe import universe_asset
+from trading_platform.assets.warehouse import warehouse_assets
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,4 +27,5 @@ def build_graph() -> Graph:
     nodes: list[Node] = []
     for pipeline in PIPELINES:
         nodes += [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline), labels_asset(pipeline)]
+    nodes += [journal_asset(), report_asset(), *warehouse_assets()]
     return Graph({node.recipe.asset: node for node in nodes})
