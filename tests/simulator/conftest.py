@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
@@ -47,17 +45,13 @@ def start(calendar: MarketCalendar) -> Iterator[Callable[..., Exchange]]:
         run = replace(Run(settings or VenueSettings(), MONDAY, TUESDAY), **plan)
         listener = bind(0)
         exchange = Exchange(listener.getsockname()[1], Simulator(run, tape, calendar))
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=run_exchange, args=(loop, run, exchange, listener), daemon=True)
+        thread = threading.Thread(target=run_exchange, args=(run, exchange, listener), daemon=True)
         thread.start()
-        deadline = time.monotonic() + PATIENCE_S
-        while not exchange.said and time.monotonic() < deadline:
-            time.sleep(0.002)
-        assert exchange.said, "the exchange did not start"
+        exchange.wait_for("listening")
 
         def stop() -> None:
             if thread.is_alive():
-                loop.call_soon_threadsafe(exchange.task.cancel)
+                exchange.stop()
                 thread.join(PATIENCE_S)
 
         stops.append(stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -15,6 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 from live_runner.simulator.server import Run, Simulator, serve
 from live_runner.simulator.tape import Bars
 from trading_platform.calendar import MarketCalendar, day_of
+from trading_platform.contracts.errors import TradingError
 
 MONDAY, TUESDAY, WEDNESDAY = date(2019, 2, 11), date(2019, 2, 12), date(2019, 2, 13)
 PATIENCE_S = 20.0
@@ -40,7 +42,19 @@ class Exchange:
     port: int
     simulator: Simulator
     said: list[dict[str, Any]] = field(default_factory=list)
+    loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Cancel it, as a signal would."""
+        self.loop.call_soon_threadsafe(self.task.cancel)
+
+    def wait_for(self, word: str) -> dict[str, Any]:
+        """What it says under this word, once it has said it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(word in said for said in self.said) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return next(said for said in self.said if word in said)
 
     @property
     def http(self) -> str:
@@ -55,7 +69,8 @@ class Attached:
     """A client of the control socket, driven by hand."""
 
     def __init__(self, exchange: Exchange, name: str = "runner", key: str = "") -> None:
-        self._socket: ClientConnection = connect(f"{exchange.ws}/control")
+        self._open = contextlib.ExitStack()
+        self._socket: ClientConnection = self._open.enter_context(connect(f"{exchange.ws}/control"))
         self._send({"action": "attach", "name": name, **({"key": key} if key else {})})
         self.attached = self._receive()
         self.seq = 0
@@ -89,12 +104,18 @@ class Attached:
 
     def leave(self) -> None:
         """Close the connection without a word, as a killed process would."""
-        self._socket.close()
+        self._open.close()
 
 
-def run_exchange(loop: asyncio.AbstractEventLoop, run: Run, exchange: Exchange, listener: Any) -> None:
+def run_exchange(run: Run, exchange: Exchange, listener: Any) -> None:
     """Body of the exchange's thread."""
-    exchange.task = loop.create_task(serve(run, exchange.simulator, listener, exchange.said.append))
-    with listener, contextlib.suppress(asyncio.CancelledError):
-        loop.run_until_complete(exchange.task)
-    loop.close()
+
+    async def main() -> None:
+        exchange.loop, exchange.task = asyncio.get_running_loop(), asyncio.current_task()
+        await serve(run, exchange.simulator, listener, exchange.said.append)
+
+    try:
+        with listener, contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(main())
+    except TradingError as error:
+        exchange.said.append({"failed": str(error)})
