@@ -76,16 +76,18 @@ def _average_volume(
     width = volume.shape[1]
     recent = np.zeros((rows, width))
     seen = np.zeros(width, np.int64)
+    factor = np.ones(width)
     for t in range(volume.shape[0]):
         for s in range(width):
             if present[t, s] and math.isfinite(volume[t, s]):
-                recent[seen[s] % rows, s] = volume[t, s] / scale[t, s]
+                factor[s] = scale[t, s]
+                recent[seen[s] % rows, s] = volume[t, s] / factor[s]
                 seen[s] += 1
             held = min(seen[s], rows)
             total = 0.0
             for k in range(held):
                 total += recent[(seen[s] - held + k) % rows, s]
-            out[t, s] = total / held * scale[t, s] * lots_per_unit[s] if held > 0 else np.nan
+            out[t, s] = total / held * factor[s] * lots_per_unit[s] if held > 0 else np.nan
 
 
 def average_volume_lots(panel: Panel, lots_per_unit: NDArray[np.int64], rows: int = ADV_ROWS) -> NDArray[np.float64]:

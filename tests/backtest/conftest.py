@@ -1,0 +1,8 @@
+"""The synthetic market of the engine's tests serves the backtest's too."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engine"))
