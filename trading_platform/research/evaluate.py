@@ -53,12 +53,17 @@ class Arena:
 
 @dataclass(frozen=True, slots=True)
 class NetResult:
-    """A signal's result. first: arena row where it began. session: int64 (D,) days; returns (net), turnover: float64 (D,) per session."""
+    """A signal's result.
+
+    first: arena row where it began. session: int64 (D,) days; returns (net), turnover, exposure (gross at the end, of equity):
+    float64 (D,) per session.
+    """
 
     first: int
     session: NDArray[np.int64]
     returns: Array
     turnover: Array
+    exposure: Array
     performance: metrics.Performance
     backtest: BacktestResult
 
@@ -110,7 +115,10 @@ def net_result(arena: Arena, predictions: Array, age: NDArray[np.int64] | None =
     )
     session, returns = per_session(here.panel.session, result.returns, compound=True)
     _, turnover = per_session(here.panel.session, result.turnover, compound=False)
-    return NetResult(first, session, returns, turnover, metrics.performance(returns, SESSIONS_PER_YEAR, turnover), result)
+    last = np.searchsorted(here.panel.session, session, side="right") - 1
+    return NetResult(
+        first, session, returns, turnover, result.gross[last], metrics.performance(returns, SESSIONS_PER_YEAR, turnover), result
+    )
 
 
 def delayed(predictions: Array) -> Array:
@@ -206,7 +214,7 @@ def evaluate(
         trials=trials,
         effective_bets=effective_bets(arena.rows(net.first, arena.panel.shape[0]), predictions[net.first :], labels.horizon),
         nulls=comparison,
-        sessions=net.session.size,
+        sessions=int(np.count_nonzero(net.exposure)),
         names_left=share_left(arena.panel, net.first),
     )
     return Evaluation(net, stressed, late, momentum, evidence)
