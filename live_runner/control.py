@@ -17,8 +17,8 @@ from trading_platform.contracts.errors import InputError, TradingError
 from trading_platform.contracts.orders import Command
 
 HALT, REDUCE, FLATTEN, RESUME = "halt", "reduce", "flatten", "resume"
-STAGE, ROLLBACK, CONFIRM, HANDS_ON, STOP = "swap_stage", "swap_rollback", "swap_confirm", "hands_on", "stop"
-COMMANDS = (HALT, REDUCE, FLATTEN, RESUME, STAGE, ROLLBACK, CONFIRM, HANDS_ON, STOP)
+STAGE, ROLLBACK, CONFIRM, HANDS_ON, ADOPT, STOP = "swap_stage", "swap_rollback", "swap_confirm", "hands_on", "adopt", "stop"
+COMMANDS = (HALT, REDUCE, FLATTEN, RESUME, STAGE, ROLLBACK, CONFIRM, HANDS_ON, ADOPT, STOP)
 LEVELS = {HALT: KillLevel.HALT_NEW, REDUCE: KillLevel.REDUCE, FLATTEN: KillLevel.FLATTEN}
 NAME = re.compile(r"^[\w .@-]{1,64}$")
 

@@ -1,7 +1,7 @@
 """The order desk: sends what is journaled, reads what the venue says, keeps every position covered. It decides nothing.
 
-An order is sent under the id its intent has on disk, as often as needed and never under another (T15). What cannot be known is UNKNOWN until
-a look-up by that id tells (I6).
+An order is sent under the id its intent has on disk, as often as needed and never under another (T15). What cannot be known is UNKNOWN
+until a look-up by that id tells (I6).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from live_runner.wire_time import instant_ns
 from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.instruments import lots_of
 from trading_platform.contracts.journal import Kind
-from trading_platform.contracts.orders import Intent, Leg, OrderStatus, OrderType, PlannedOrder, Side, TimeInForce
+from trading_platform.contracts.orders import Fill, Intent, Leg, OrderStatus, OrderType, PlannedOrder, Side, TimeInForce
 from trading_platform.engine.engine import protective_side
 
 THROTTLE_NS = SECOND
@@ -34,7 +34,7 @@ FILLS = ("fill", "partial_fill")
 
 
 class Desk:
-    """Orders of one account. `drain` handles whatever the sockets delivered; `ids` are (account)."""
+    """Orders of one account. `drain` handles whatever the sockets have delivered; the desk calls it while it waits for confirmations."""
 
     def __init__(
         self,
@@ -59,6 +59,10 @@ class Desk:
         self._later: list[tuple[int, str]] = []
         self._throttled: dict[str, int] = {}
         self.gap = False  # a fill was missed: activities must be read
+
+    def now(self) -> int:
+        """The clock's time, UTC ns."""
+        return self._clock.now_ns()
 
     # --------------------------------------------------------------- intents
 
@@ -133,7 +137,8 @@ class Desk:
         if answer.verdict is Verdict.ACCEPTED:
             status = VENUE_STATUS.get(str(answer.order.get("status")), OrderStatus.WORKING)
             self._throttled.pop(intent.client_order_id, None)
-            self._metrics.orders.labels("accepted").inc()
+            if not order.venue_order_id:
+                self._metrics.orders.labels("accepted").inc()
             if lots_of(str(answer.order.get("filled_qty") or "0")) > order.filled_lots:
                 self.gap = True
             await self._event(order, status, source, str(answer.order["id"]))
@@ -171,6 +176,8 @@ class Desk:
         elif answer.verdict is not Verdict.REJECTED:
             await self._event(order, OrderStatus.UNKNOWN, "look_up", reason=answer.reason)
             self.schedule(order, now + LOOK_UP_NS)
+        elif order.venue_order_id:
+            await self._break(f"the venue lost order {order.intent.client_order_id}", order.intent.instrument_id)
         elif order.intent.replaces or self._overdue(order) or (order.intent.leg is Leg.ENTER and self._fold.level is not KillLevel.NONE):
             if now - order.journaled_at >= GONE_NS:
                 await self._event(order, OrderStatus.CANCELED, "look_up", reason="it never reached the venue")
@@ -334,11 +341,12 @@ class Desk:
 
     def _fill_body(self, order: LiveOrder, execution: str, venue_id: str, lots: int, price: str, at: int) -> dict[str, Any]:
         intent = order.intent
-        ticks = ticks_exact(price, self._fold.instruments[intent.instrument_id].ticks_per_unit)
-        return {
-            "execution_id": execution, "client_order_id": intent.client_order_id, "venue_order_id": venue_id, "instrument_id": intent.instrument_id,
-            "side": intent.side, "lots": lots, "price": price, "ticks": ticks, "at": at,
-        }  # fmt: skip
+        fill = Fill(execution, intent.client_order_id, venue_id, intent.instrument_id, intent.side, lots, price, at)
+        return self._with_ticks(fill)
+
+    def _with_ticks(self, fill: Fill) -> dict[str, Any]:
+        ticks = ticks_exact(fill.price, self._fold.instruments[fill.instrument_id].ticks_per_unit)
+        return {**{name: getattr(fill, name) for name in Fill.__dataclass_fields__}, "ticks": ticks}
 
     async def _foreign(self, data: Mapping[str, Any]) -> None:
         """Someone else's order in our account (T18): hands off its instrument; its fills come with the activities."""
@@ -369,8 +377,5 @@ class Desk:
             await self._break(f"a fill in {activity['symbol']}, which this pipeline does not trade")
             return []
         side = Side.BUY if str(activity["side"]) == "buy" else Side.SELL
-        body = {
-            "execution_id": execution, "client_order_id": "", "venue_order_id": str(activity["order_id"]), "instrument_id": name,
-            "side": side, "lots": lots, "price": price, "ticks": ticks_exact(price, self._fold.instruments[name].ticks_per_unit), "at": at,
-        }  # fmt: skip
-        return [self._recorder.entry(Kind.FILL, execution, body)]
+        fill = Fill(execution, "", str(activity["order_id"]), name, side, lots, price, at)
+        return [self._recorder.entry(Kind.FILL, execution, self._with_ticks(fill))]

@@ -73,6 +73,7 @@ class Fold:
         self.breaks: list[str] = []
         self.divergences: list[str] = []
         self.row: tuple[Panel, SignalBlock, RowContext] | None = None
+        self.last_target = np.zeros(len(instruments), np.int64)  # lots wanted by the newest decision
 
     def apply(self, record: Record, decided: bool = False) -> None:
         """Fold one record. `decided`: the caller has stepped this row and made this decision already (the live path)."""
@@ -102,7 +103,7 @@ class Fold:
             self.engine.start_session(int(body["session"]))
         elif kind is Kind.ACCOUNT and body.get("adopted"):
             self._adopt(body)
-        elif kind is Kind.COMMAND:
+        elif kind is Kind.COMMAND and not body.get("refused"):
             self._command(command_of(body))
         elif kind is Kind.LATCH:
             self.level = KillLevel[body["level"]]
@@ -141,6 +142,7 @@ class Fold:
             self.engine.set_naked(name, max(abs(self.position(name)) - covered.get(name, 0), 0))
 
     def _decision(self, record: Record, decided: bool) -> None:
+        self.last_target = decode_array(record.body["decision"]["target"])
         if decided:
             return
         if self.row is None:
@@ -215,6 +217,7 @@ class Fold:
         self.residual, self.session, self.in_session, self.last_row = 0.0, -1, False, -1
         self.active = self.previous = ActiveModel()
         self.engine.signals.swap(None)
+        self.row, self.last_target = None, np.zeros(len(names), np.int64)
         self.breaks.clear()
 
     def _command(self, command: Command) -> None:
@@ -272,6 +275,7 @@ class Fold:
             "session_number": self.session_number,
             "in_session": self.in_session,
             "last_row": self.last_row,
+            "last_target": self.last_target,
             "protect_origin": self.protect_origin,
             "breaks": self.breaks,
         }
@@ -299,6 +303,7 @@ class Fold:
             "last_row",
         ):
             setattr(self, name, body[name])
+        self.last_target = decode_array(body["last_target"])
         self.protect_origin, self.breaks = dict(body["protect_origin"]), list(body["breaks"])
 
 

@@ -20,6 +20,10 @@ class Recorder:
         self._nobody = nobody  # session id of records before the first session: account/mode
         self.since_snapshot = 0
 
+    def now(self) -> int:
+        """The clock's time, UTC ns."""
+        return self._clock.now_ns()
+
     def entry(self, kind: Kind, key: str, body: Any, session_id: str = "") -> Entry:
         """An entry at the clock's time, of the current session unless told otherwise."""
         return Entry(session_id or self._fold.session_id or self._nobody, self._clock.now_ns(), kind, key, body)

@@ -1,0 +1,367 @@
+"""The live runner: one loop that wakes, looks at its inbox, its timers and its commands, and does what is due.
+
+STARTING -> RECONCILING -> READY -> STOPPED, with HALTED, REDUCING or FLATTENING in place of READY while a kill level is latched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from live_runner import control
+from live_runner.broker import AlpacaBroker, Broker
+from live_runner.clock import Inbox, LockstepClock, Pace, Wake, WallClock
+from live_runner.commands import Operator
+from live_runner.desk import Desk
+from live_runner.feed import DATA, TRADE_UPDATES, BarStream, TradeUpdates
+from live_runner.fold import Fold
+from live_runner.journal import AccountLock, Journal
+from live_runner.kill_points import KillPoint
+from live_runner.metrics import Metrics
+from live_runner.model_slot import Authority
+from live_runner.reconcile import Gate
+from live_runner.recorder import Recorder
+from live_runner.recovery import FOLD, load_published_state, recover, sessions_of_date
+from live_runner.rows import RowAssembler
+from live_runner.shared_state import SharedState
+from live_runner.swap import Swapper
+from live_runner.trading_day import Identity, TradingDay
+from trading_platform.calendar import MarketCalendar
+from trading_platform.contracts.canonical import content_hash
+from trading_platform.contracts.checks import KillLevel
+from trading_platform.contracts.errors import InputError, TradingError
+from trading_platform.contracts.journal import Kind
+from trading_platform.contracts.model import Model
+from trading_platform.contracts.profile import Profile
+from trading_platform.contracts.session_inputs import SessionInputs, Universe, decode_actions
+from trading_platform.engine.engine import Engine, engine_hash
+from trading_platform.features.catalog.registry import feature_set
+from trading_platform.market_data.corporate_actions import ActionTable, CorporateAction, FactorState
+from trading_platform.registry.bundle import load_bundle
+from trading_platform.registry.object_store import open_store
+
+LOCKED = ("numpy", "numba", "llvmlite", "onnxruntime", "orjson", "alpaca-py", "redis", "websockets", "exchange-calendars")
+STATES = ("STARTING", "RECONCILING", "READY", "HALTED", "REDUCING", "FLATTENING", "STOPPED")
+STATE_OF = {KillLevel.NONE: "READY", KillLevel.HALT_NEW: "HALTED", KillLevel.REDUCE: "REDUCING", KillLevel.FLATTEN: "FLATTENING"}
+GUARD = "runner"
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSettings:
+    """One runner, as plain values. URLs without a trailing slash; broker_url empty = Alpaca's own addresses of the mode.
+
+    confirm_as: operator in whose name model transitions are confirmed at once. adopt_as: operator who lets a new venue account replace the
+    journaled one. kill_at: where a crash test ends the process.
+    """
+
+    account: str
+    mode: str
+    pipeline: str
+    lake: Path
+    journal: Path
+    ledger: Path
+    object_store: str
+    profile: Profile
+    key: str
+    secret: str = field(repr=False)
+    redis_url: str = ""
+    broker_url: str = ""
+    feed: str = "iex"
+    lockstep: bool = False
+    metrics_port: int = 0
+    confirm_as: str = ""
+    adopt_as: str = ""
+    kill_at: str = ""
+
+    @property
+    def websocket_url(self) -> str:
+        """The broker's address for websockets, empty for Alpaca's own."""
+        return self.broker_url.replace("http", "ws", 1)
+
+
+class Runner:
+    """One account, one pipeline, one process life. `run` returns when it was told to stop or the simulation ended."""
+
+    def __init__(self, settings: RunnerSettings, say: Callable[[str], None] = lambda text: None) -> None:
+        self.settings = settings
+        self._say = say
+        self.state = "STARTING"
+        self.run_id = str(uuid.uuid4())
+        self._stop = False
+        self._inbox = Inbox()
+        self._kill = KillPoint(settings.kill_at)
+        self.metrics = Metrics()
+        self._connections = 0
+        self._unprotected = False
+        self._lock = AccountLock(settings.journal)
+        try:
+            self._build()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    # -------------------------------------------------------------- assembly
+
+    def _build(self) -> None:
+        settings = self.settings
+        self.metrics.serve(settings.metrics_port)
+        inputs = self.inputs = SessionInputs.load(settings.lake, settings.pipeline)
+        universe = Universe.from_bytes(inputs.universe.read(settings.lake))
+        actions = ActionTable(CorporateAction(*row) for row in _as_actions(inputs, settings.lake))
+        self.calendar = MarketCalendar(inputs.calendar)
+        if self.calendar.hash != inputs.calendar_hash:
+            raise InputError("the calendar differs from the one the inputs were made with", inputs.calendar, "install the locked packages")
+        features = feature_set(inputs.feature_set)
+        if features.hash != inputs.feature_hash:
+            raise InputError(
+                f"features {inputs.feature_set} are {features.hash[:12]}, published {inputs.feature_hash[:12]}", "features", "publish again"
+            )
+        hashes = {"universe": universe.hash, "corporate_actions": actions.hash, "calendar": self.calendar.hash}
+        engine = Engine(settings.profile, inputs.instruments, inputs.timeframe, features, None, hashes)
+        factors = FactorState(actions, engine.instrument_ids)
+        self._store = open_store(settings.object_store)
+        self.fold = Fold(engine, factors, inputs.instruments, self._load_model)
+        self.clock: Pace = LockstepClock(settings.websocket_url + "/control", settings.key) if settings.lockstep else WallClock()
+        self.journal = Journal(settings.journal, self._kill, self.metrics.commit.observe)
+        self.recorder = Recorder(self.journal, self.fold, self.clock, f"{settings.account}/{settings.mode}")
+        self.broker: Broker = AlpacaBroker(settings.key, settings.secret, settings.mode, settings.broker_url, "", settings.feed)
+        self.desk = Desk(self.broker, self.fold, self.recorder, self.clock, self._kill, self.metrics, settings.account, self.drain)
+        self.gate = Gate(self.broker, self.fold, self.recorder, self.desk, patient=not settings.lockstep)
+        self.shared = SharedState(settings.redis_url, settings.account, settings.mode)
+        authority = Authority(self._store, settings.ledger, settings.account, settings.mode, inputs)
+        self.swapper = Swapper(
+            inputs.slot,
+            authority,
+            self.fold,
+            self.recorder,
+            self.shared,
+            settings.profile,
+            self.calendar,
+            self.metrics,
+            settings.confirm_as,
+        )
+        self.operator = Operator(
+            settings.journal, inputs.slot, self.fold, self.recorder, self.desk, self.swapper, self.shared, self.calendar
+        )
+        self.day = self._trading_day(universe, actions, RowAssembler(inputs.timeframe, engine.instrument_ids, inputs.fields, factors))
+        self.updates = TradeUpdates(settings.key, settings.secret, settings.mode, self._url("/stream"), self._inbox)
+        symbols = [instrument.symbol for instrument in inputs.instruments]
+        self.bars = None
+        if inputs.timeframe != "1Day":
+            self.bars = BarStream(settings.key, settings.secret, settings.feed, self._url(f"/v2/{settings.feed}"), symbols, self._inbox)
+
+    def _url(self, path: str) -> str:
+        return self.settings.websocket_url + path if self.settings.broker_url else ""
+
+    def _trading_day(self, universe: Universe, actions: ActionTable, assembler: RowAssembler) -> TradingDay:
+        settings = self.settings
+        lock = content_hash({name: importlib.metadata.version(name) for name in LOCKED})
+        build = f"{importlib.metadata.version('trading-platform')}+{engine_hash()[:12]}"
+        return TradingDay(
+            broker=self.broker,
+            clock=self.clock,
+            fold=self.fold,
+            recorder=self.recorder,
+            desk=self.desk,
+            gate=self.gate,
+            calendar=self.calendar,
+            universe=universe,
+            actions=actions,
+            profile=settings.profile,
+            assembler=assembler,
+            identity=Identity(settings.account, settings.mode, self.run_id, build, lock),
+            metrics=self.metrics,
+            numbers=self._numbers,
+            model_age=self._model_age,
+            between_rows=self._between_rows,
+        )
+
+    def _load_model(self, label: str, bundle_id: str) -> Model:
+        return load_bundle(self._store, label, bundle_id)
+
+    def _numbers(self, date: str) -> int:
+        with self.journal.reader() as reader:
+            return sessions_of_date(reader, date)
+
+    def _model_age(self, session: int) -> int:
+        model = self.fold.engine.signals.model
+        age = 0 if model is None else self.swapper.age(model, session)
+        self.metrics.model_age.set(age)
+        return age
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Start, loop, stop. TradingError where it cannot start or must not go on."""
+        try:
+            await self.start()
+            await self.loop()
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
+        """Recover, connect, meet the venue, become READY."""
+        with self.journal.reader() as reader:
+            known = recover(reader, self.fold)
+        await self.clock.start()
+        account = await self.broker.account()
+        await self.shared.start()
+        await self.updates.start()
+        if self.bars is not None:
+            await self.bars.start()
+        await self.recorder.note(
+            Kind.RUN_STARTED, self.run_id, {"run_id": self.run_id, "pipeline": self.settings.pipeline, "hashes": self.fold.engine.hashes}
+        )
+        since = await self._account(str(account["id"]), known, account)
+        await self._enter("RECONCILING")
+        await self.operator.latch_at_least(await self.shared.kill_level(), "Redis held this level")
+        await self.operator.read()
+        await self.swapper.restore()
+        await self.day.plan()
+        await self._meet("start")
+        await self.day.backfill(since)
+        if not self.fold.active.bundle_id:
+            await self.swapper.poll(self.day.session_at(self.clock.now_ns()))
+        self._connections = self._connected()
+        await self._enter(STATE_OF[self.fold.level])
+
+    async def _account(self, venue_account: str, known: bool, account: object) -> int:
+        """Adopt the venue's account where the journal has none; returns since when rows are missing (UTC ns known_at, 0 = none)."""
+        if known and venue_account == self.fold.venue_account:
+            return self.day.known_at_of_row(self.fold.last_row)
+        if known and not self.settings.adopt_as:
+            what = f"the journal follows account {self.fold.venue_account}, the venue has {venue_account}"
+            raise InputError(
+                what, str(self.settings.journal), "use another --account, or --adopt-account-as NAME to begin anew with this one"
+            )
+        if known:
+            command = control.new_command(
+                control.ADOPT, self.settings.adopt_as, "a new venue account", self.clock.now_ns(), account=venue_account
+            )
+            await self.recorder.note(Kind.COMMAND, command.command_id, command)
+        await self.gate.adopt(account)  # type: ignore[arg-type]
+        return await load_published_state(self.inputs, self.settings.lake, self.fold, self.recorder, self.clock.now_ns())
+
+    async def _meet(self, reason: str) -> None:
+        """The READY gate; a break latches HALT_NEW until a person has looked."""
+        if await self.gate.run(reason):
+            await self.operator.latch_at_least(KillLevel.HALT_NEW, f"breaks at {reason}")
+
+    async def loop(self) -> None:
+        """Wake, look, act, until told to stop."""
+        while not self._stop:
+            wake = await self.clock.next([*self.desk.timers(), *self.day.timers()], self._inbox)
+            await self._act(wake)
+            if wake.kind == "end":
+                return
+
+    async def _act(self, wake: Wake) -> None:
+        await self.drain()
+        if self._connected() != self._connections:
+            self._connections = self._connected()
+            await self._enter("RECONCILING")
+            await self._meet("reconnect")
+            await self.day.backfill(self.day.known_at_of_row(self.fold.last_row))
+            await self._enter(STATE_OF[self.fold.level])
+        await self._cover()
+        await self.operator.read()
+        self._stop = self._stop or self.operator.stop
+        await self.day.close_complete(feed_passed=wake.kind == "bars")
+        await self.day.run_due()
+        await self.desk.run_due()
+        await self.drain()
+        await self._cover()
+        if self.state in STATE_OF.values() and self.state != STATE_OF[self.fold.level]:
+            await self._enter(STATE_OF[self.fold.level])
+        if not await self.shared.heartbeat(self.clock.now_ns()):
+            await self.operator.latch_at_least(KillLevel.HALT_NEW, "another host holds the lease")
+
+    async def drain(self) -> None:
+        """Handle everything the sockets have delivered."""
+        while (item := self._inbox.take()) is not None:
+            stream, message = item
+            if stream == TRADE_UPDATES:
+                await self.desk.handle_update(message)
+                self._unprotected = True
+            elif stream == DATA:
+                await self.day.handle_bar(message)
+
+    async def _cover(self) -> None:
+        """After fills: what was missed is fetched, and every position is covered within the same wake (T16)."""
+        if self.desk.gap:
+            await self.desk.read_activities()
+            self._unprotected = True
+        if self._unprotected:
+            self._unprotected = False
+            await self.desk.protect()
+
+    async def _between_rows(self, session: int) -> None:
+        """Between two rows: requests for a model, failures of the one in use."""
+        rules = self.settings.profile.models
+        signals = self.fold.engine.signals
+        if self.fold.active.label and max(signals.failures, self.day.slow_rows) >= rules.max_inference_failures:
+            reason = (
+                str(signals.last_failure.what) if signals.last_failure is not None else f"{self.day.slow_rows} rows over the time budget"
+            )
+            await self.swapper.roll_back(GUARD, reason, self.calendar.next_session(session))
+            self.day.slow_rows = 0
+        if self.day.may_swap(session):
+            following = self.calendar.next_session(session) if self.inputs.timeframe == "1Day" else session
+            await self.swapper.poll(following)
+        await self.operator.latch_at_least(await self.shared.kill_level(), "Redis held this level")
+
+    def _connected(self) -> int:
+        return self.updates.connections + (self.bars.connections if self.bars is not None else 0)
+
+    async def _enter(self, state: str) -> None:
+        if state == self.state:
+            return
+        self.state = state
+        for name in STATES:
+            self.metrics.state.labels(name).set(float(name == state))
+        await self.recorder.note(Kind.STATE, "runner", {"state": state, "run_id": self.run_id})
+        self._say(state)
+
+    def ask_to_stop(self) -> None:
+        """Stop at the next wake (signal handlers call this)."""
+        self._stop = True
+        self._inbox.arrived.set()
+
+    async def stop(self) -> None:
+        """Say goodbye in the journal and close what is open. Orders and protection at the venue stay."""
+        try:
+            body = {"run_id": self.run_id, "fold": self.fold.hash(), "positions": self.fold.positions()}
+            if self.fold.venue_account:
+                await self.recorder.note(Kind.SNAPSHOT, FOLD, self.fold.to_body())
+            self.state = "STOPPED"
+            await self.recorder.note(Kind.RUN_STOPPED, self.run_id, body)
+        except TradingError as error:
+            self._say(str(error))  # a journal that cannot be written has said so already
+        await self.updates.finish()
+        if self.bars is not None:
+            await self.bars.finish()
+        await self.clock.close()
+        self.journal.close()
+        self.broker.close()
+        self.shared.close()
+        self._lock.release()
+
+
+def _as_actions(inputs: SessionInputs, lake: Path) -> list[tuple[int, str, float, float]]:
+    return decode_actions(inputs.corporate_actions.read(lake))
+
+
+def run_forever(runner: Runner, stop_signals: tuple[int, ...]) -> None:
+    """Run on a fresh event loop until it ends; the given signals ask it to stop."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number in stop_signals:
+            loop.add_signal_handler(number, runner.ask_to_stop)
+        await runner.run()
+
+    asyncio.run(main())

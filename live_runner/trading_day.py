@@ -1,0 +1,428 @@
+"""One session after the other: open, rows, close. Row, decision and every intent are on disk before the first order leaves (I5)."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from live_runner.broker import Broker
+from live_runner.clock import SECOND, Clock, stopwatch_ns
+from live_runner.desk import Desk
+from live_runner.fold import Fold, context_body
+from live_runner.journal import Entry
+from live_runner.metrics import Metrics
+from live_runner.orders import LiveOrder
+from live_runner.reconcile import Gate
+from live_runner.recorder import Recorder
+from live_runner.recovery import FOLD, HASH
+from live_runner.rows import Bar, RowAssembler, bar_of, panel_body
+from live_runner.wire_time import instant_ns, instant_text
+from trading_platform.calendar import MarketCalendar, date_of
+from trading_platform.contracts.decision import Decision, DecisionTrace
+from trading_platform.contracts.errors import InputError, TransientError
+from trading_platform.contracts.ids import session_id
+from trading_platform.contracts.journal import Kind
+from trading_platform.contracts.orders import OrderStatus
+from trading_platform.contracts.panel import TIMEFRAME_NS, Panel
+from trading_platform.contracts.profile import Profile
+from trading_platform.contracts.session_inputs import Universe
+from trading_platform.engine.context import RowContext
+from trading_platform.market_data.corporate_actions import ActionTable
+
+BEFORE_OPEN_NS = 300 * SECOND
+AFTER_CLOSE_NS = 5 * SECOND
+BARS_RETRY_NS = 60 * SECOND
+MOST_BAR_RETRIES = 10
+SNAPSHOT_ROWS = 64
+SANE_QUOTE = 0.2  # a mid further than this from the bar's close is no mark (T19)
+QUOTE_DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose decisions these are, for the trace: account, mode, process, build, package lock."""
+
+    account: str
+    mode: str
+    run_id: str
+    build: str
+    lock: str
+
+
+class TradingDay:
+    """The sessions of one pipeline. `numbers(date)` says how often a date has been opened before."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        clock: Clock,
+        fold: Fold,
+        recorder: Recorder,
+        desk: Desk,
+        gate: Gate,
+        calendar: MarketCalendar,
+        universe: Universe,
+        actions: ActionTable,
+        profile: Profile,
+        assembler: RowAssembler,
+        identity: Identity,
+        metrics: Metrics,
+        numbers: Callable[[str], int],
+        model_age: Callable[[int], int],
+        between_rows: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._broker, self._clock, self._fold, self._recorder = broker, clock, fold, recorder
+        self._desk, self._gate, self._calendar, self._universe = desk, gate, calendar, universe
+        self._actions, self._profile, self._assembler, self._identity = actions, profile, assembler, identity
+        self._metrics, self._numbers, self._model_age, self._between_rows = metrics, numbers, model_age, between_rows
+        self._timeframe = assembler.timeframe
+        self._daily = self._timeframe == "1Day"
+        self._symbols = {instrument.symbol: name for name, instrument in fold.instruments.items()}
+        self._timers: list[tuple[int, int, Callable[[], Awaitable[None]]]] = []
+        self._count = 0
+        self._rows_in_session = 0
+        self._rows_since_snapshot = 0
+        self._pending: set[int] = set()
+        self.slow_rows = 0  # consecutive rows whose inference took longer than its budget (T23)
+
+    # ---------------------------------------------------------------- timers
+
+    def timers(self) -> list[int]:
+        """When the session wants to be woken next."""
+        return [self._timers[0][0]] if self._timers else []
+
+    def _at(self, when: int, act: Callable[[], Awaitable[None]]) -> None:
+        self._count += 1
+        heapq.heappush(self._timers, (when, self._count, act))
+
+    async def run_due(self) -> None:
+        """Do what is due, in order of time."""
+        while self._timers and self._timers[0][0] <= self._clock.now_ns():
+            await heapq.heappop(self._timers)[2]()
+
+    # -------------------------------------------------------------- sessions
+
+    def known_at(self, session: int) -> int:
+        """When a session bar may be used: official close plus the vendor's delay (T6)."""
+        return self._calendar.close_ns(session) + int(self._profile.vendor_delay_s * SECOND)
+
+    def known_at_of_row(self, timestamp: int) -> int:
+        """When the row with this timestamp could be used; 0 for none."""
+        if timestamp < 0:
+            return 0
+        if self._daily:
+            return self.known_at(self._calendar.session_of(timestamp))
+        return timestamp + TIMEFRAME_NS[self._timeframe]
+
+    def may_swap(self, session: int) -> bool:
+        """No swaps in a session's first and last minutes (T27)."""
+        quiet = self._profile.models.no_swap_minutes * 60 * SECOND
+        now, opens, closes = self._clock.now_ns(), self._calendar.open_ns(session), self._calendar.close_ns(session)
+        return not (opens <= now < opens + quiet or closes - quiet <= now < closes)
+
+    def _ends_at(self, session: int) -> int:
+        return (
+            self.known_at(session)
+            if self._daily
+            else self._calendar.close_ns(session) + int(self._profile.grace_s * SECOND) + AFTER_CLOSE_NS
+        )
+
+    def session_at(self, now: int) -> int:
+        """The session that is open at `now` or comes next."""
+        session = int(self._calendar.sessions_of(np.array([now], dtype=np.int64))[0])
+        if session >= 0 and now <= self._ends_at(session):
+            return session
+        local = session if session >= 0 else now // TIMEFRAME_NS["1Day"]
+        following = self._calendar.next_session(local)
+        return following
+
+    async def plan(self) -> None:
+        """Set the timers of the session that is open or comes next; resume one that a dead process left open."""
+        now = self._clock.now_ns()
+        session = self._fold.session if self._fold.in_session else self.session_at(now)
+        if not self._fold.in_session:
+            if session == self._fold.session:  # closed already
+                session = self._calendar.next_session(session)
+            opens = self._calendar.open_ns(session)
+            if now < opens - BEFORE_OPEN_NS and any(a.split_ratio != 1.0 for a in self._due_actions(session)):
+                self._at(opens - BEFORE_OPEN_NS, lambda: self._before_open(session))
+            self._at(opens, lambda: self.open(session))
+        if self._daily:
+            self._at(self.known_at(session), lambda: self._daily_row(session))
+        else:
+            self._at(self._ends_at(session), lambda: self.close(session))
+
+    def _due_actions(self, session: int) -> Sequence[Any]:
+        since = self._fold.session if self._fold.session >= 0 else session - 1
+        return [a for a in self._actions.between(since, session) if a.instrument_id in self._fold.instruments]
+
+    async def _before_open(self, session: int) -> None:
+        """The venue rescales shares, not stop prices: a splitting name is unprotected over the open, then armed anew (T10)."""
+        splitting = {action.instrument_id for action in self._due_actions(session) if action.split_ratio != 1.0}
+        await self._desk.cancel([order for order in self._fold.book.open_orders() if order.intent.instrument_id in splitting])
+
+    async def open(self, session: int) -> None:
+        """Open a session: its id, its corporate actions, its counters; then meet the venue again and cover every position."""
+        if self._fold.in_session and self._fold.session == session:
+            return
+        date = date_of(session).isoformat()
+        number = self._numbers(date) + 1
+        identity = session_id(self._identity.account, self._identity.mode, date, number)
+        opened = {"session": session, "number": number, "calendar": self._calendar.hash, "corporate_actions": self._actions.hash}
+        entries = [self._recorder.entry(Kind.SESSION_OPENED, date, opened, identity)]
+        entries += [
+            self._recorder.entry(Kind.CORPORATE_ACTION, action.instrument_id, _action_body(action), identity)
+            for action in self._due_actions(session)
+        ]
+        entries.append(self._recorder.entry(Kind.STATE, "session_started", {"session": session}, identity))
+        await self._recorder.record(*entries)
+        self._assembler.start_session()
+        self._rows_in_session = 0
+        self._pending.clear()
+        await self._gate.run(f"session {date}")
+
+    async def close(self, session: int) -> None:
+        """End a session: nothing of ours works any more, equity equals the venue's to the cent, or a break is named (T12)."""
+        if not self._fold.in_session or self._fold.session != session:
+            return
+        if not self._daily:
+            await self._desk.cancel(self._leftovers())
+            await self._desk.protect()
+        await self._desk.read_activities()
+        what = await self._gate.equity_break()
+        if what:
+            await self._recorder.note(Kind.BREAK, "account", {"what": what})
+        equity = self._fold.engine.equity()
+        body = {"session": session, "equity": equity, "cash": self._fold.cash, "rows": self._rows_in_session, "break": what or None}
+        await self._recorder.note(Kind.SESSION_CLOSED, date_of(session).isoformat(), body)
+        await self._snapshot()
+        await self.plan()
+
+    async def _snapshot(self) -> None:
+        if self._rows_since_snapshot >= SNAPSHOT_ROWS:
+            self._rows_since_snapshot = 0
+            await self._recorder.note(Kind.SNAPSHOT, FOLD, self._fold.to_body())
+        else:
+            await self._recorder.note(Kind.SNAPSHOT, HASH, {"fold": self._fold.hash()})
+
+    # ------------------------------------------------------------------ rows
+
+    async def _daily_row(self, session: int, tries: int = 0) -> None:
+        timestamp = int(self._calendar.midnights_ns(np.array([session], dtype=np.int64))[0])
+        if self._fold.last_row < timestamp:
+            await self._fetch(session, timestamp)
+            if not self._assembler.bars.get(timestamp) and tries < MOST_BAR_RETRIES:
+                self._at(self._clock.now_ns() + BARS_RETRY_NS, lambda: self._daily_row(session, tries + 1))
+                return
+            await self.decide(timestamp, self.known_at(session), session, "live")
+        await self.close(session)
+
+    async def _fetch(self, session: int, timestamp: int) -> None:
+        """Daily bars of one session by REST; the vendor may stamp them at any instant of the session's local date."""
+        start, end = instant_text(timestamp), instant_text(self._calendar.close_ns(session))
+        for symbol, bars in (await self._broker.bars(sorted(self._symbols), "1Day", start, end)).items():
+            for message in bars:
+                if self._calendar.sessions_of(np.array([instant_ns(message["t"])], dtype=np.int64))[0] == session:
+                    self._take({**message, "t": start}, self._symbols[symbol], "rest")
+
+    def _take(self, message: Mapping[str, Any], name: str, source: str) -> Bar | None:
+        """Take a bar; None where it came too late or cannot be."""
+        try:
+            bar = bar_of(name, message, source)
+        except InputError:
+            return None
+        return bar if self._assembler.add(bar, self._fold.last_row) else None
+
+    async def handle_bar(self, message: Mapping[str, Any]) -> None:
+        """A minute bar or a correction from the stream. What comes after its row closed is journaled, never decided again (T4)."""
+        name = self._symbols.get(str(message.get("S")))
+        if name is None:
+            return
+        taken = self._take(message, name, "stream") if message["T"] == "b" else None
+        if taken is None:
+            values = {key: value for key, value in message.items() if isinstance(value, (int, float, str))}
+            await self._recorder.note(Kind.LATE_BAR, name, {**values, "t": instant_ns(message["t"])})
+        elif taken.timestamp not in self._pending:
+            self._pending.add(taken.timestamp)
+            due = taken.timestamp + TIMEFRAME_NS[self._timeframe] + int(self._profile.grace_s * SECOND)
+            self._at(due, lambda: self._close_row(taken.timestamp))
+
+    async def close_complete(self, feed_passed: bool) -> None:
+        """Close the rows for which everyone has reported, or all of them where the feed says that it has passed the minute (lock-step)."""
+        for timestamp in sorted(self._pending):
+            if feed_passed or (self._rows_in_session > 0 and self._assembler.complete(timestamp)):
+                await self._close_row(timestamp)
+
+    async def _close_row(self, timestamp: int) -> None:
+        if timestamp not in self._pending or not self._fold.in_session:
+            return
+        self._pending = {at for at in self._pending if at > timestamp}
+        await self._desk.cancel(self._leftovers())
+        await self._desk.protect()
+        known_at = timestamp + TIMEFRAME_NS[self._timeframe]
+        fresh = self._clock.now_ns() < known_at + TIMEFRAME_NS[self._timeframe]
+        await self.decide(timestamp, known_at, self._fold.session, "live" if fresh else "backfilled")
+
+    def _leftovers(self) -> list[LiveOrder]:
+        return [order for order in self._fold.book.open_orders() if not order.protects]
+
+    async def decide(self, timestamp: int, known_at: int, session: int, provenance: str) -> None:
+        """Close one row: step, decide, journal, send. A backfilled row moves the state and decides nothing."""
+        closed = stopwatch_ns()
+        panel = self._assembler.close(timestamp, known_at, session, self._universe.member_row(date_of(session).isoformat()))
+        context = await self._context(panel, session)
+        body = {**panel_body(panel), "context": context_body(context), "provenance": provenance}
+        if provenance != "live":
+            await self._recorder.note(Kind.ROW, f"{self._timeframe}:{timestamp}", body)
+            return
+        started = stopwatch_ns()
+        block = self._fold.engine.signals.step(panel)
+        inferred = stopwatch_ns()
+        body["inference"] = "failed" if self._fold.engine.signals.failures else "ok"
+        slow = (inferred - started) / 1e6 > self._profile.models.inference_timeout_ms
+        self.slow_rows = self.slow_rows + 1 if slow else 0
+        self._fold.note_naked()
+        decision = self._fold.engine.decide(panel, block, context)
+        self._fold.row = (panel, block, context)
+        await self._act(body, decision, session, stopwatch_ns() - closed)
+        self._metrics.latency.labels("inference").observe((inferred - started) / 1e9)
+        self._metrics.latency.labels("row").observe((stopwatch_ns() - closed) / 1e9)
+        self._watch(decision)
+        await self._between_rows(session)
+
+    async def _act(self, row: Mapping[str, Any], decision: Decision, session: int, latency_ns: int) -> None:
+        now = self._clock.now_ns()
+        trace = DecisionTrace(
+            decision.decision_id,
+            self._identity.account,
+            self._identity.mode,
+            self._fold.session_id,
+            self._identity.run_id,
+            self._identity.build,
+            self._identity.lock,
+            now,
+            latency_ns,
+        )
+        entries = [
+            self._recorder.entry(Kind.ROW, f"{self._timeframe}:{row['timestamp']}", row),
+            self._recorder.entry(Kind.DECISION, decision.decision_id, {"decision": decision, "trace": trace}),
+        ]
+        next_close = self._calendar.close_ns(self._calendar.next_session(session))
+        for planned in decision.orders:
+            good_until = planned.expires_at or next_close
+            entries.append(self._desk.intent_entry(self._desk.intent(planned, decision.decision_id), planned.valid_from, good_until))
+        await self.commit_then_send(entries)
+
+    async def commit_then_send(self, entries: Sequence[Entry]) -> None:
+        """Commit point A, then the orders. The order of these two calls is what a crash test proves."""
+        records = await self._recorder.record(*entries, decided=True)
+        orders = [self._fold.book.orders[record.key] for record in records if record.kind is Kind.INTENT]
+        await self._send(orders)
+
+    async def _send(self, orders: Sequence[LiveOrder]) -> None:
+        now = self._clock.now_ns()
+        for order in orders:
+            if order.valid_from > now:
+                self._desk.schedule(order, order.valid_from)
+        await self._desk.send([order for order in orders if order.valid_from <= now])
+
+    async def _context(self, panel: Panel, session: int) -> RowContext:
+        mid, age = await self._quotes(panel)
+        date = date_of(session).isoformat()
+        following = self._calendar.next_session(session)
+        return RowContext(
+            quote_mid=mid,
+            quote_age_s=age,
+            session_open_ns=self._calendar.open_ns(session),
+            session_close_ns=self._calendar.close_ns(session),
+            next_open_ns=self._calendar.open_ns(following),
+            sector=self._universe.sector_codes(),
+            adv_lots=self._universe.adv_row(date),
+            kill_level=int(self._fold.level),
+            model_age_sessions=self._model_age(session),
+            trading_blocked=self._gate.trading_blocked or bool(self._fold.breaks),
+        )
+
+    async def _quotes(self, panel: Panel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mids and their ages at the row's known_at, of the names that reported; NaN where there is no sane quote (T9, T19)."""
+        width = len(panel.instrument_ids)
+        mid, age = np.full(width, np.nan), np.full(width, np.nan)
+        try:
+            quotes = await self._broker.quotes(sorted(self._symbols))
+        except TransientError:
+            return mid, age  # no quote: no new risk, reductions are planned at the last good mark
+        known_at = int(panel.known_at[0])
+        for column, name in enumerate(panel.instrument_ids):
+            quote = quotes.get(self._fold.instruments[name].symbol)
+            if quote is None or not panel.present[0, column]:
+                continue
+            bid, ask = float(quote.get("bp") or 0.0), float(quote.get("ap") or 0.0)
+            middle = round((bid + ask) / 2.0, QUOTE_DECIMALS)
+            if bid > 0.0 and ask >= bid and abs(middle / panel.fields["close"][0, column] - 1.0) <= SANE_QUOTE:
+                mid[column], age[column] = middle, max(known_at - instant_ns(quote["t"]), 0) / SECOND
+        return mid, age
+
+    def _watch(self, decision: Decision) -> None:
+        self._rows_in_session += 1
+        self._rows_since_snapshot += 1
+        engine, metrics = self._fold.engine, self._metrics
+        metrics.rows.inc()
+        metrics.decisions.inc()
+        for code, count in decision.check_counts.items():
+            metrics.denied.labels(code).inc(count)
+        metrics.equity.set(decision.equity)
+        metrics.pnl.set(decision.equity - float(engine.account.session_start_equity[0]))
+        metrics.gross.set(engine.gross() / decision.equity if decision.equity > 0.0 else 0.0)
+        metrics.unknown.set(sum(order.status is OrderStatus.UNKNOWN for order in self._fold.book.open_orders()))
+        metrics.naked.set(float(np.sum(np.abs(engine.account.naked) * np.nan_to_num(engine.account.mark))))
+        metrics.kill.set(int(self._fold.level))
+
+    # ------------------------------------------------------------ after a gap
+
+    async def backfill(self, since_known_at: int) -> None:
+        """Rows that closed while nobody looked: they move the state, and only the newest may still be decided if it is fresh (T4)."""
+        now, session = self._clock.now_ns(), self.session_at(self._clock.now_ns())
+        if self._daily:
+            await self._backfill_daily(since_known_at, now, session)
+        elif self._fold.in_session:
+            await self._backfill_minutes(now)
+
+    async def _backfill_daily(self, since_known_at: int, now: int, session: int) -> None:
+        if not since_known_at:
+            return
+        missing = self._calendar.sessions(date_of(since_known_at // TIMEFRAME_NS["1Day"]), date_of(session))
+        for day in (int(d) for d in missing if since_known_at < self.known_at(int(d)) <= now):
+            timestamp = int(self._calendar.midnights_ns(np.array([day], dtype=np.int64))[0])
+            if timestamp <= self._fold.last_row or (self._fold.in_session and day == self._fold.session):
+                continue
+            await self._fetch(day, timestamp)
+            await self.decide(timestamp, self.known_at(day), day, "backfilled")
+
+    async def _backfill_minutes(self, now: int) -> None:
+        session, step = self._fold.session, TIMEFRAME_NS[self._timeframe]
+        first = max(self._calendar.open_ns(session), self._fold.last_row + step)
+        if first + step > now:
+            return
+        found = await self._broker.bars(sorted(self._symbols), self._timeframe, instant_text(first), instant_text(now - step))
+        for symbol, bars in found.items():
+            for message in bars:
+                taken = self._take(message, self._symbols[symbol], "rest")
+                if taken is not None:
+                    self._pending.add(taken.timestamp)
+        for timestamp in sorted(at for at in self._pending if at + step <= now):
+            await self._close_row(timestamp)
+
+
+def _action_body(action: Any) -> dict[str, Any]:
+    return {
+        "instrument_id": action.instrument_id,
+        "ex_date": action.ex_date,
+        "split_ratio": action.split_ratio,
+        "cash_dividend": action.cash_dividend,
+    }
