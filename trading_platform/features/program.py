@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -181,8 +182,9 @@ class Program:
         block_rows = min(rows, BLOCK_ROWS)
         wide = [np.empty(block_rows * width) for _ in range(self._plan.wide)]
         blocks_of = self._column_blocks(rows, width)
-        with np.errstate(all="ignore"), ThreadPoolExecutor(self._threads) as pool:
-            run = map if self._threads == 1 or len(blocks_of) == 1 else pool.map
+        alone = self._threads == 1 or len(blocks_of) == 1
+        with np.errstate(all="ignore"), nullcontext() if alone else ThreadPoolExecutor(self._threads) as pool:
+            run = map if pool is None else pool.map
             for start in range(0, rows, BLOCK_ROWS):
                 count = min(BLOCK_ROWS, rows - start)
                 views = [flat[: count * width].reshape(count, width) for flat in wide]
@@ -241,7 +243,7 @@ class Program:
             if isinstance(step, planning.Step):
                 made += self._call(step, work, dense, session, lo)
             elif isinstance(step, planning.FieldLoad):
-                made += blocks.load_field(panel.fields[step.name], panel.present, chunk.start, lo, slots[step.out])
+                made += blocks.load_field(panel.fields[step.name], work.present, chunk.start, lo, slots[step.out])
             elif isinstance(step, planning.WideLoad):
                 blocks.load_block(chunk.wide[step.wide], lo, slots[step.out])
             elif isinstance(step, planning.WideStore):

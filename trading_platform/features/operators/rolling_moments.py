@@ -30,8 +30,14 @@ def close_sums(ring, run, lo, hi, n):
         below, above = ring[j, lo:hi], ring[j + 1, lo:hi]
         for s in range(below.size):
             below[s] += above[s]
-    for s in range(lo, hi):
-        run[s] = 0.0
+    run[lo:hi] = 0.0
+
+
+@kernel
+def close_sum(ring, c, n):
+    """The same for one column."""
+    for j in range(n - 2, -1, -1):
+        ring[j, c] += ring[j + 1, c]
 
 
 @kernel
@@ -75,27 +81,40 @@ def sums(present, dense, lo, ring, run, head, full, x, n, divisor, out):
             out[t, s] = defined(v)
             p += 1
             if p == n:
-                close_sums(ring, run, c, c + 1, n)
+                close_sum(ring, c, n)
                 p, f, total = 0, 1, 0.0
         head[c], full[c], run[c] = p, f, total
     return made
 
 
 @kernel
+def welford(v, inverse, mean, total):
+    """Mean and sum of squared deviations with one more value; inverse: 1 / the new count."""
+    delta = v - mean
+    mean += delta * inverse
+    return mean, total + delta * (v - mean)
+
+
+@kernel
 def close_squares(ring, squares, average, spread, lo, hi, n):
     """Turn the full block of columns lo..hi-1 into suffix means (ring) and suffix sums of squared deviations (squares)."""
-    for s in range(lo, hi):
-        average[s], spread[s] = 0.0, 0.0
+    means, totals = average[lo:hi], spread[lo:hi]
+    means[:], totals[:] = 0.0, 0.0
     for j in range(n - 1, -1, -1):
-        inverse = 1.0 / (n - j)
-        for s in range(lo, hi):
-            v = ring[j, s]
-            delta = v - average[s]
-            average[s] += delta * inverse
-            spread[s] += delta * (v - average[s])
-            ring[j, s], squares[j, s] = average[s], spread[s]
-    for s in range(lo, hi):
-        average[s], spread[s] = 0.0, 0.0
+        inverse, cells, suffix = 1.0 / (n - j), ring[j, lo:hi], squares[j, lo:hi]
+        for s in range(means.size):
+            mean, total = welford(cells[s], inverse, means[s], totals[s])
+            means[s], totals[s], cells[s], suffix[s] = mean, total, mean, total
+    means[:], totals[:] = 0.0, 0.0
+
+
+@kernel
+def close_square(ring, squares, c, n):
+    """The same for one column."""
+    mean, total = 0.0, 0.0
+    for j in range(n - 1, -1, -1):
+        mean, total = welford(ring[j, c], 1.0 / (n - j), mean, total)
+        ring[j, c], squares[j, c] = mean, total
 
 
 @kernel
@@ -122,11 +141,8 @@ def variance(present, dense, lo, ring, squares, average, spread, head, full, x, 
             above, above_squares = ring[p + 1, lo:hi], squares[p + 1, lo:hi]
             inverse, known = 1.0 / (p + 1.0), f or p + 1 == n
             for s in range(width):
-                v = values[s]
-                delta = v - averages[s]
-                mean = averages[s] + delta * inverse
-                square = spreads[s] + delta * (v - mean)
-                averages[s], spreads[s], cells[s] = mean, square, v
+                mean, square = welford(values[s], inverse, averages[s], spreads[s])
+                averages[s], spreads[s], cells[s] = mean, square, values[s]
                 r = window_variance(p, n, mean, square, above[s], above_squares[s], root) if known else NAN
                 made += is_infinite(r)
                 result[s] = defined(r)
@@ -144,17 +160,14 @@ def variance(present, dense, lo, ring, squares, average, spread, head, full, x, 
             if not present[t, s]:
                 out[t, s] = NAN
                 continue
-            v = x[t, s]
-            delta = v - mean
-            mean += delta * (1.0 / (p + 1.0))
-            square += delta * (v - mean)
-            ring[p, c] = v
+            mean, square = welford(x[t, s], 1.0 / (p + 1.0), mean, square)
+            ring[p, c] = x[t, s]
             r = window_variance(p, n, mean, square, ring[p + 1, c], squares[p + 1, c], root) if f or p + 1 == n else NAN
             made += is_infinite(r)
             out[t, s] = defined(r)
             p += 1
             if p == n:
-                close_squares(ring, squares, average, spread, c, c + 1, n)
+                close_square(ring, squares, c, n)
                 p, f, mean, square = 0, 1, 0.0, 0.0
         head[c], full[c], average[c], spread[c] = p, f, mean, square
     return made

@@ -23,6 +23,13 @@ def close_extremes(ring, lo, hi, n):
 
 
 @kernel
+def close_extreme(ring, c, n):
+    """The same for one column."""
+    for j in range(n - 2, -1, -1):
+        ring[j, c] = larger(ring[j, c], ring[j + 1, c])
+
+
+@kernel
 def extremes(present, dense, lo, ring, run, head, full, x, n, side, out):
     """Window maximum of side * x, times side (side -1 gives the minimum). ring (n, S), run (S,) as in rolling_moments."""
     rows, width = x.shape
@@ -59,7 +66,7 @@ def extremes(present, dense, lo, ring, run, head, full, x, n, side, out):
             out[t, s] = defined(side * whole) if f or p + 1 == n else NAN
             p += 1
             if p == n:
-                close_extremes(ring, c, c + 1, n)
+                close_extreme(ring, c, n)
                 p, f = 0, 1
         head[c], full[c], run[c] = p, f, best
     return 0
