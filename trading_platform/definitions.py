@@ -8,18 +8,21 @@ import dagster as dg
 
 from trading_platform.assets.graph import build_graph
 from trading_platform.assets.policy import with_policy
-from trading_platform.assets.resources import Bundles, Platform
+from trading_platform.assets.resources import Bundles, Mlflow, Platform
 
 
-def build_definitions(**settings: Any) -> dg.Definitions:
-    """The assets, checks, jobs, schedules, sensors and resources of one set of settings (overrides of the environment's, by name)."""
+def build_definitions(tracking: bool = True, **settings: Any) -> dg.Definitions:
+    """The assets, checks, jobs, schedules, sensors and resources of one set of settings (overrides of the environment's, by name).
+
+    tracking: log to MLflow.
+    """
     nodes = build_graph().nodes.values()
     bodies = list({id(node.definition): node.definition for node in nodes}.values())
     platform = Platform(settings=settings)
     definitions = dg.Definitions(
         assets=bodies,
         asset_checks=[check for node in nodes for check in node.checks],
-        resources={"platform": platform, "bundles": Bundles(platform=platform)},
+        resources={"platform": platform, "bundles": Bundles(platform=platform), "mlflow": Mlflow(platform=platform, tracking=tracking)},
         executor=dg.in_process_executor,
     )
     return with_policy(definitions)

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trading_platform.assets.bars import bars_asset
+from trading_platform.assets.bundles import bundle_asset
 from trading_platform.assets.features import features_asset
 from trading_platform.assets.labels import labels_asset
 from trading_platform.assets.live import journal_asset, report_asset
+from trading_platform.assets.models import alpha_asset
 from trading_platform.assets.node import Node
 from trading_platform.assets.pipelines import PIPELINES
+from trading_platform.assets.promotion import promotion_asset
 from trading_platform.assets.universe import universe_asset
 from trading_platform.assets.warehouse import warehouse_assets
+from trading_platform.assets.walk_forward import report_asset as walk_forward_asset
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,8 @@ def build_graph() -> Graph:
     """Every asset of the platform."""
     nodes: list[Node] = []
     for pipeline in PIPELINES:
-        nodes += [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline), labels_asset(pipeline)]
+        own = [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline), labels_asset(pipeline)]
+        own += [alpha_asset(pipeline), walk_forward_asset(pipeline), bundle_asset(pipeline)]
+        nodes += [*own, promotion_asset(pipeline, own)]
     nodes += [journal_asset(), report_asset(), *warehouse_assets()]
     return Graph({node.recipe.asset: node for node in nodes})

@@ -129,7 +129,10 @@ def publish_alpha(out: Publication, pipeline: Pipeline, context: dg.AssetExecuti
         run.log_params({**windows_of(out.place, pipeline), "features": len(known.names)})
         run.log_metrics({"mean_ic": mean_ic, "folds": len(folds)})
     metadata = {"folds": len(folds), "folds_reused": found.reused, "mean_rank_ic": round(mean_ic, 5), "features": len(known.names)}
-    plots = {"ic": report.ic_over_time(found.ic, known.panel.session), "importance": report.importance(found.names, found.importance)}
+    plots = {
+        "ic_over_time": report.ic_over_time(known.panel.timestamp, found.ic, "Rank IC of each row"),
+        "feature_importance": report.feature_importance(found.names, found.importance, "Share of split gain"),
+    }
     facts = {"names": list(known.names), "folds": len(folds), "mean_ic": mean_ic, "start": known.start}
     return out.result(metadata, plots, facts)
 

@@ -1,6 +1,8 @@
 """Dagster resources: thin, configurable doors to our own rooms. Whatever is heavy is imported on set-up, never at load (DESIGN 2)."""
 
 # No postponed annotations here: Dagster reads those of a resource's fields as they stand.
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
@@ -54,3 +56,40 @@ class Bundles(dg.ConfigurableResource):
 
         client = S3Resource(endpoint_url=self.endpoint_url or None).get_client()
         return S3Store(address.netloc, address.path, client)
+
+
+class Silent:
+    """A tracking run that keeps nothing: where MLflow is switched off."""
+
+    run_id = ""
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Nothing."""
+
+
+class Mlflow(dg.ConfigurableResource):
+    """Tracking in MLflow: one run per asset partition. `tracking` False: assets compute the same and nothing is logged."""
+
+    tracking: bool = True
+    platform: dg.ResourceDependency[Platform]
+
+    @contextmanager
+    def session(self, out: Publication, context: dg.AssetExecutionContext) -> Iterator[Any]:
+        """A run for this materialization; its status follows from whether the body raised."""
+        if not self.tracking:
+            yield Silent()
+            return
+        from trading_platform.registry.mlflow_session import MlflowSession
+
+        raise NotImplementedError(MlflowSession)
+
+    def point_alias(self, place: Workplace, label: str, stage: str, bundle_id: str, run_id: str) -> None:
+        """Move the stage's alias to this bundle's registered version. A pointer for people: the ledger is the authority."""
+        if not self.tracking:
+            return

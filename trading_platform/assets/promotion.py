@@ -1,0 +1,154 @@
+"""Promotion: a bundle gets a stage in the ledger if, and only if, every gate and every blocking check passed for exactly what it is made of."""
+
+# No postponed annotations here: Dagster reads those of an asset's context as they stand.
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from trading_platform.assets.bundles import NO_DATA, created_at, partitions_of
+from trading_platform.assets.evidence import Verdict, verdicts
+from trading_platform.assets.inputs import Reads, Recipe
+from trading_platform.assets.models import model_upstream
+from trading_platform.assets.node import Node, of
+from trading_platform.assets.pipelines import Pipeline
+from trading_platform.assets.publish import Publication
+from trading_platform.assets.resources import Mlflow, Platform
+from trading_platform.assets.workplace import Workplace
+from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.ledger import STAGES, LedgerReader
+from trading_platform.contracts.model import parse_label
+
+AUTOMATIC = "automatic"
+
+
+class PromotionConfig(dg.Config):
+    """To which stage, and who said so. The way to paper is automatic; live needs two people (T39)."""
+
+    stage: str = "paper"
+    approvals: list[str] = [AUTOMATIC]
+    reason: str = "every technical gate passed"
+    capital_share: float = 1.0
+
+
+def promotion_recipe(pipeline: Pipeline) -> Recipe:
+    """A promotion is a function of the bundle, the report, and everything upstream whose checks it demands."""
+
+    def parameters(place: Workplace, partition: str) -> Mapping[str, Any]:
+        return {"account": place.settings.account, "mode": place.settings.mode}
+
+    report, bundle = pipeline.asset("walk_forward_report"), pipeline.asset("model_bundle")
+    upstream = {**model_upstream(pipeline), pipeline.asset("alpha_lightgbm"): Reads.WHOLE, report: Reads.WHOLE, bundle: Reads.SAME}
+    return Recipe(pipeline.asset("promotion"), ("registry.ledger", "assets.promotion", "assets.evidence"), upstream, parameters)
+
+
+def refuse_unproven(found: Sequence[Verdict], where: str) -> None:
+    """Fail closed: a blocking check that failed, or never judged exactly this materialization, refuses."""
+    wrong = [verdict.text for verdict in found if verdict.passed is not True]
+    if wrong:
+        raise InputError(f"promotion refused: {'; '.join(wrong)}", where, "an absent verdict counts as failed: run the checks and fix the cause")
+
+
+def gates_of(found: Sequence[Verdict], pipeline: Pipeline, report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Gates as the ledger keeps them: the report's statistics and the bundle's technical gates, each with the storage id it was judged on."""
+    bundle, walk_forward = pipeline.asset("model_bundle"), pipeline.asset("walk_forward_report")
+    judged = next(verdict.storage_id for verdict in found if verdict.asset == walk_forward)
+    gates = {name: {**gate, "storage_id": judged} for name, gate in report["gates"].items()}
+    for verdict in found:
+        if verdict.asset == bundle:
+            gates[verdict.check] = {"kind": "technical", "passed": verdict.passed, "storage_id": verdict.storage_id}
+    return gates
+
+
+def write_ledger(
+    place: Workplace, config: PromotionConfig, label: str, bundle_id: str, slot: str, gates: Mapping[str, Mapping[str, Any]], at: int
+) -> str:
+    """Take the bundle through every stage up to the wanted one; return the ledger's head. Nothing is written twice.
+
+    InputError where the ledger refuses: a gate, an order of stages, too few people.
+    """
+    from trading_platform.registry.ledger import promote
+
+    settings = place.settings
+    path, (name, version) = settings.ledger_path, parse_label(label)
+    mode = "live" if config.stage == "live" else settings.mode
+    now = LedgerReader(path).authority(bundle_id, settings.account, mode)
+    have = STAGES.index(now.stage) if now is not None else -1
+    steps = ("live",) if config.stage == "live" else STAGES[: STAGES.index(config.stage) + 1]
+    for stage in steps:
+        if STAGES.index(stage) <= have:
+            continue
+        promote(
+            path,
+            expected_head=LedgerReader(path).head(),
+            name=name,
+            version=version,
+            bundle_id=bundle_id,
+            account=settings.account,
+            mode=mode,
+            stage=stage,
+            slot=slot,
+            at=at,
+            approvals=config.approvals,
+            reason=config.reason,
+            gates=gates,
+            capital_share=config.capital_share,
+        )
+    return LedgerReader(path).head()
+
+
+def publish_promotion(
+    out: Publication,
+    pipeline: Pipeline,
+    context: dg.AssetExecutionContext,
+    config: PromotionConfig,
+    mlflow: Mlflow,
+    checks: Mapping[str, Sequence[str]],
+) -> dg.MaterializeResult:
+    """Collect the evidence, ask the ledger, move MLflow's alias."""
+    if out.partition == NO_DATA or not out.holds(pipeline.bars):
+        return out.nothing(f"{pipeline.bars} holds no rows")
+    if config.stage not in ("candidate", "shadow", "paper", "live"):
+        raise InputError(f"stage {config.stage!r}", out.recipe.asset, "use candidate, shadow, paper or live")
+    bundle = out.facts(pipeline.asset("model_bundle"), out.partition)
+    found = verdicts(context.instance, out.inputs.upstream, checks)
+    refuse_unproven(found, f"{out.recipe.asset}, partition {out.partition}")
+    gates = gates_of(found, pipeline, out.facts(pipeline.asset("walk_forward_report")))
+    label, bundle_id = str(bundle["label"]), str(bundle["bundle_id"])
+    head = write_ledger(out.place, config, label, bundle_id, str(bundle["slot"]), gates, created_at(context))
+    mlflow.point_alias(out.place, label, config.stage, bundle_id, str(bundle.get("mlflow_run", "")))
+    open_ = sorted(name for name, gate in gates.items() if gate["kind"] != "technical" and gate.get("passed") is not True)
+    out.file("promotion", _record(label, bundle_id, config, gates), ".json", rows=1)
+    facts = {"promoted": True, "stage": config.stage, "label": label, "bundle_id": bundle_id, "slot": str(bundle["slot"]), "ledger_head": head}
+    judged = {"checks_demanded": len(found), "statistical_gates_open": ", ".join(open_)}
+    return out.result({**facts, **judged, "checks": dg.MetadataValue.md(_table(found))}, facts=facts)
+
+
+def _record(label: str, bundle_id: str, config: PromotionConfig, gates: Mapping[str, Mapping[str, Any]]) -> bytes:
+    from trading_platform.contracts.canonical import canonical_bytes
+
+    plain = {name: {k: v for k, v in gate.items() if k != "storage_id"} for name, gate in gates.items()}
+    return canonical_bytes({"label": label, "bundle_id": bundle_id, "stage": config.stage, "approvals": config.approvals, "gates": plain})
+
+
+def _table(found: Sequence[Verdict]) -> str:
+    rows = [f"| {v.asset} | {v.partition} | {v.check} | {v.storage_id} |" for v in found]
+    return "\n".join(["| asset | partition | passed check | storage id |", "|---|---|---|---|", *rows])
+
+
+def blocking_checks(nodes: Sequence[Node]) -> dict[str, list[str]]:
+    """Asset -> names of its blocking checks."""
+    return {
+        node.recipe.asset: sorted(spec.name for check in node.checks for spec in check.check_specs if spec.blocking) for node in nodes if node.checks
+    }
+
+
+def promotion_asset(pipeline: Pipeline, upstream: Sequence[Node]) -> Node:
+    """promotion of a pipeline; `upstream` are the nodes whose blocking checks it demands."""
+    recipe, checks = promotion_recipe(pipeline), blocking_checks(upstream)
+
+    @dg.asset(**of(recipe), group_name="registry", kinds={"json"}, partitions_def=partitions_of(pipeline), description="Stage of a bundle in the promotion ledger")
+    def promotion(context: dg.AssetExecutionContext, config: PromotionConfig, platform: Platform, mlflow: Mlflow) -> dg.MaterializeResult:
+        return publish_promotion(platform.publication(context, recipe), pipeline, context, config, mlflow, checks)
+
+    return Node(recipe, promotion)

@@ -1,0 +1,276 @@
+"""The walk-forward report: net results from the backtest over the engine's own functions, gates, nulls, and the trial on record."""
+
+# No postponed annotations here: Dagster reads those of an asset's context as they stand.
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import numpy as np
+from numpy.typing import NDArray
+
+from trading_platform.assets.bundles import SIZING, created_at
+from trading_platform.assets.features import features_array
+from trading_platform.assets.inputs import Reads, Recipe, latest
+from trading_platform.assets.models import SEED, TrainingSet, before_stretch, model_upstream, predictions_array, training_set, windows_of
+from trading_platform.assets.node import Node, of
+from trading_platform.assets.panels import actions_of
+from trading_platform.assets.pipelines import Pipeline
+from trading_platform.assets.publish import Publication
+from trading_platform.assets.reading import Reader
+from trading_platform.assets.resources import Mlflow, Platform
+from trading_platform.assets.workplace import Workplace
+from trading_platform.contracts.canonical import content_hash
+from trading_platform.contracts.instruments import Instrument, symbol_of
+from trading_platform.contracts.panel import Panel
+
+if TYPE_CHECKING:
+    from trading_platform.research.evaluate import Arena, Evaluation
+    from trading_platform.research.gates import GateResult
+    from trading_platform.research.splits import Fold
+    from trading_platform.research.trials import TrialCount
+    from trading_platform.research.walk_forward import WalkForward
+
+REPORT_CODE = ("research", "backtest", "engine", "matching", "assets.walk_forward", "assets.models", "assets.panels", "assets.pipelines")
+STATISTICAL_CHECK = "statistical_gates"
+
+
+def report_recipe(pipeline: Pipeline) -> Recipe:
+    """The report is a function of the predictions, what they were made of, the profile's numbers and the windows."""
+
+    def parameters(place: Workplace, partition: str) -> Mapping[str, Any]:
+        return {**windows_of(place, pipeline), "profile": place.profile(pipeline).hash}
+
+    upstream = {**model_upstream(pipeline), pipeline.asset("alpha_lightgbm"): Reads.WHOLE}
+    return Recipe(pipeline.asset("walk_forward_report"), REPORT_CODE, upstream, parameters)
+
+
+def instruments_of(panel: Panel) -> tuple[Instrument, ...]:
+    """The panel's columns as instruments of US equities: whole shares, cents."""
+    return tuple(Instrument(name, symbol_of(name)) for name in panel.instrument_ids)
+
+
+def sectors_of(out: Reader, pipeline: Pipeline) -> dict[str, str]:
+    """Instrument id -> sector name, where known."""
+    frame = out.read(pipeline.bars, "sectors")
+    return dict(zip(frame["instrument_id"].to_list(), frame["sector"].to_list(), strict=True))
+
+
+def arena_of(out: Reader, pipeline: Pipeline, known: TrainingSet) -> "Arena":
+    """Everything the backtests share, on the rows before the stretch."""
+    from trading_platform.backtest.run import Sessions
+    from trading_platform.research.evaluate import Arena
+
+    panel, profile = known.panel, out.place.profile(pipeline)
+    whole, names = features_array(out, pipeline, training_panel(out, pipeline))
+    volatility, atr = (whole[: known.start, :, names.index(name)].astype(np.float64) for name in SIZING[pipeline.timeframe])
+    sectors = sectors_of(out, pipeline)
+    order = {name: code for code, name in enumerate(sorted(set(sectors.values())))}
+    codes = np.array([order[sectors[name]] if name in sectors else -1 for name in panel.instrument_ids], dtype=np.int64)
+    return Arena(
+        profile,
+        panel,
+        Sessions.of(panel, out.place.calendar),
+        actions_of(out, pipeline).actions,
+        instruments_of(panel),
+        np.ascontiguousarray(volatility),
+        np.ascontiguousarray(atr),
+        profile.starting_cash,
+        codes,
+    )
+
+
+def training_panel(out: Reader, pipeline: Pipeline) -> Panel:
+    """The whole panel, the stretch included: published tables cover all of it."""
+    from trading_platform.assets.panels import panel_of
+
+    return panel_of(out, pipeline)
+
+
+def published_walk_forward(out: Reader, pipeline: Pipeline, known: TrainingSet) -> "WalkForward":
+    """The predictions, folds and ICs of `alpha_lightgbm` as published; models are not kept there."""
+    from trading_platform.research.walk_forward import AgeCurve, WalkForward
+
+    alpha = pipeline.asset("alpha_lightgbm")
+    curve, importance, ic = (out.read(alpha, name) for name in ("age_curve", "importance", "ic"))
+    return WalkForward(
+        predictions=predictions_array(out, pipeline, known.panel),
+        fold=ic["fold"].to_numpy().astype(np.int64),
+        ic=ic["ic"].to_numpy(),
+        fold_ic=np.empty(0),
+        age_curve=AgeCurve(*(curve[name].to_numpy() for name in ("age", "ic", "t", "rows"))),
+        importance=importance["gain_share"].to_numpy(),
+        names=known.names,
+        models=(),
+        reused=0,
+    )
+
+
+def folds_before_stretch(place: Workplace, pipeline: Pipeline, known: TrainingSet) -> "list[Fold]":
+    """The folds of the walk-forward: the last `max_folds` where the settings limit them."""
+    from trading_platform.research.splits import walk_forward
+
+    folds = walk_forward(known.labels.t0, known.labels.t1, pipeline.train, pipeline.test, pipeline.step, pipeline.embargo)
+    return folds[-(place.settings.max_folds or 0) :]
+
+
+def record_trial(
+    out: Publication, pipeline: Pipeline, known: TrainingSet, returns: NDArray[np.float64], at: int
+) -> "tuple[TrialCount, dict[str, Any]]":
+    """Put the run on record and count its scope: every backtest counts, a refit of the same recipe on the same span once (T30)."""
+    from trading_platform.research.models.lightgbm import Parameters
+    from trading_platform.research.trials import TrialRegistry
+
+    registry = TrialRegistry(out.place.settings.trials_path)
+    scope = f"us_equity/{out.place.profile(pipeline).name}/{pipeline.timeframe}x{pipeline.horizon}"
+    facts = out.facts(pipeline.features)
+    recipe = content_hash(
+        {
+            "features": facts["feature_hash"],
+            "label": known.labels.name,
+            "parameters": dataclasses.asdict(Parameters()),
+            "seed": SEED,
+            "windows": {name: value for name, value in windows_of(out.place, pipeline).items() if name != "max_folds"},
+            "profile": out.place.profile(pipeline).hash,
+        }
+    )
+    span = (int(known.panel.session[0]), int(known.panel.session[-1]))
+    version = out.inputs.manifest(pipeline.asset("alpha_lightgbm")).data_version
+    registry.record(scope=scope, recipe=recipe, span=span, data_version=version, at=at, returns=returns)
+    count = registry.count(scope)
+    told = {"scope": scope, "recipe": recipe, "trials": count.trials, "failed": count.failed, "head": registry.head()}
+    return count, told if not math.isfinite(count.variance) else {**told, "variance": count.variance}
+
+
+def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecutionContext, mlflow: Mlflow) -> dg.MaterializeResult:
+    """Judge the out-of-sample predictions: net of costs, beside the nulls, against every gate."""
+    from trading_platform.research import gates
+    from trading_platform.research.evaluate import evaluate, model_age, net_result
+
+    if not out.holds(pipeline.bars):
+        return out.nothing(f"{pipeline.bars} holds no rows")
+    known = before_stretch(training_set(out, pipeline))
+    found, folds, arena = published_walk_forward(out, pipeline, known), folds_before_stretch(out.place, pipeline, known), arena_of(out, pipeline, known)
+    first = net_result(arena, found.predictions, model_age(known.panel, found.fold, folds))
+    count, trials = record_trial(out, pipeline, known, first.returns, created_at(context))
+    evaluation = evaluate(arena, found, folds, known.labels, count)
+    technical = gates.Technical(leaks_of(out, pipeline, known, folds), None, None, None)
+    results = [
+        gate
+        for gate in gates.evaluate(technical, evaluation.evidence)
+        if gate.name == "leakage" or gate.kind != "technical"  # the others are judged on the bundle
+    ]
+    warning = "SURVIVORSHIP BIASED" if out.facts(pipeline.asset("universe")).get("survivorship_biased") else ""
+    warning = warning or ("" if pipeline.statistical_power else "NO POWER: too few sessions for any statistical gate")
+    numbers = {name: value for name, value in metrics_of(evaluation).items() if math.isfinite(value)}
+    with mlflow.session(out, context) as run:
+        run.log_metrics(numbers)
+        run.set_tags({f"gate.{gate.name}": gate.verdict for gate in results})
+    _write_curves(out, evaluation)
+    metadata = {**numbers, **{f"gate_{gate.name}": f"{gate.verdict}: {gate.text}" for gate in results}, "trials": dg.MetadataValue.json(trials)}
+    metadata |= {"gates": dg.MetadataValue.md(gates_table(results)), "warning": warning}
+    if pipeline.statistical_power:
+        power = gates.power_table(len(first.returns), pipeline.periods_per_year, max(count.trials, 1), runs=POWER_RUNS)
+        metadata["power"] = dg.MetadataValue.md("\n".join(gates.power_lines(power)))
+    facts = {"metrics": numbers, "gates": gates.as_record(results), "trials": trials, "warning": warning}
+    return out.result(metadata, plots_of(known, found, evaluation, warning), facts)
+
+
+POWER_RUNS = 200
+
+
+def leaks_of(out: Reader, pipeline: Pipeline, known: TrainingSet, folds: "list[Fold]") -> tuple[str, ...]:
+    """What the leakage checks find in the very arrays the models learned from."""
+    from trading_platform.features.catalog.registry import feature_set
+    from trading_platform.features.program import Program
+    from trading_platform.research import leakage
+
+    chosen = feature_set(pipeline.feature_set)
+    kept = [chosen.names.index(name) for name in known.names]
+
+    def compute(panel: Panel) -> NDArray[np.float32]:
+        return np.ascontiguousarray(Program(chosen, panel.instrument_ids).step(panel)[..., kept])
+
+    return leakage.check(known.panel, known.features, known.names, known.labels, folds, compute)
+
+
+def metrics_of(evaluation: "Evaluation") -> dict[str, float]:
+    """The numbers of a report, net of costs."""
+    numbers = {k: float(v) for k, v in dataclasses.asdict(evaluation.net.performance).items() if isinstance(v, (int, float))}
+    numbers["stressed_annual_sharpe"] = evaluation.stressed.performance.annual_sharpe
+    numbers["delayed_annual_sharpe"] = evaluation.delayed.performance.annual_sharpe
+    if evaluation.momentum is not None:
+        numbers["momentum_annual_sharpe"] = evaluation.momentum.performance.annual_sharpe
+    nulls = evaluation.evidence.nulls
+    if nulls is not None:
+        numbers |= {"mean_rank_ic": nulls.model_ic, "random_95_ic": nulls.random_95}
+    return {**numbers, "names_left": evaluation.evidence.names_left, "effective_bets": evaluation.evidence.effective_bets}
+
+
+def gates_table(results: "list[GateResult]") -> str:
+    """The gates as a Markdown table."""
+    rows = [f"| {gate.name} | {gate.kind} | {gate.verdict} | {gate.text} |" for gate in results]
+    return "\n".join(["| gate | kind | result | |", "|---|---|---|---|", *rows])
+
+
+def _write_curves(out: Publication, evaluation: "Evaluation") -> None:
+    import polars as pl
+
+    net = evaluation.net
+    days = pl.Series("session", net.session.astype(np.int32)).cast(pl.Date)
+    named = {name.replace(" ", "_").replace("-", "_"): values for name, values in evaluation.curves().items()}
+    out.table("net_returns", pl.DataFrame({"session": days, **named, "turnover": net.turnover, "exposure": net.exposure}), sort_by=())
+
+
+def plots_of(known: TrainingSet, found: "WalkForward", evaluation: "Evaluation", warning: str) -> dict[str, bytes]:
+    """Equity net of costs, IC over time, feature importance, age curve."""
+    from trading_platform.research import report
+
+    days = evaluation.net.session * 86_400_000_000_000
+    return {
+        "equity_curve": report.equity_curve(days, evaluation.curves(), "Out of sample, net of costs", warning),
+        "ic_over_time": report.ic_over_time(known.panel.timestamp, found.ic, "Rank IC of each row", warning),
+        "feature_importance": report.feature_importance(found.names, found.importance, "Share of split gain", warning),
+        "age_curve": report.age_curve(found.age_curve, "Rank IC against model age", warning),
+    }
+
+
+def report_asset(pipeline: Pipeline) -> Node:
+    """walk_forward_report of a pipeline with its checks."""
+    recipe = report_recipe(pipeline)
+
+    @dg.asset(
+        **of(recipe), group_name="walk_forward", kinds={"numba", "mlflow"}, op_tags={"trading/heavy": "1"}, description="Net results, nulls, gates and plots"
+    )
+    def report(context: dg.AssetExecutionContext, platform: Platform, mlflow: Mlflow) -> dg.MaterializeResult:
+        return publish_report(platform.publication(context, recipe), pipeline, context, mlflow)
+
+    specs = [
+        dg.AssetCheckSpec("leakage", asset=recipe.asset, blocking=True, description="none of the leakage checks finds anything"),
+        dg.AssetCheckSpec(STATISTICAL_CHECK, asset=recipe.asset, description="binds from paper to live; a gate without power is not passed"),
+    ]
+
+    @dg.multi_asset_check(specs=specs, name=f"{recipe.asset}_gates")
+    def judged(context: dg.AssetCheckExecutionContext, platform: Platform):  # type: ignore[no-untyped-def]
+        yield from judge_report(context.instance, platform.place, pipeline)
+
+    return Node(recipe, report, (judged,))
+
+
+def judge_report(instance: dg.DagsterInstance, place: Workplace, pipeline: Pipeline) -> list[dg.AssetCheckResult]:
+    """The report's gates as checks: leakage blocks; the statistical ones warn here and refuse at live."""
+    asset = pipeline.asset("walk_forward_report")
+    found = latest(instance, place, asset)
+    gates = {} if found is None else dict(found.manifest.facts.get("gates", {}))
+    if not gates:
+        return [dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata={"gates": 0}) for name in ("leakage", STATISTICAL_CHECK)]
+    leakage = gates.get("leakage", {})
+    open_ = sorted(name for name, gate in gates.items() if gate["kind"] != "technical" and gate.get("passed") is not True)
+    said = {"not_passed": ", ".join(open_), "judged": len(gates)}
+    return [
+        dg.AssetCheckResult(
+            check_name="leakage", asset_key=asset, passed=leakage.get("passed") is True, metadata={"text": str(leakage.get("text", "not judged"))}
+        ),
+        dg.AssetCheckResult(check_name=STATISTICAL_CHECK, asset_key=asset, passed=not open_, severity=dg.AssetCheckSeverity.WARN, metadata=said),
+    ]
