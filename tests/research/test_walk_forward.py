@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from panels import panel_of, random_closes
+
+from trading_platform.contracts.errors import CorruptionError, InputError
+from trading_platform.contracts.panel import Panel
+from trading_platform.research import walk_forward as wf
+from trading_platform.research.labels import Labels, forward_return
+from trading_platform.research.models import lightgbm
+from trading_platform.research.nulls import shuffled_labels
+from trading_platform.research.splits import Fold, walk_forward
+
+SMALL = lightgbm.Parameters(rounds=15, num_leaves=7, min_data_in_leaf=20)
+NAMES = ("noise", "signal", "scale")
+
+
+class Shelf:
+    """A FoldStore in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def get(self, key: str) -> bytes | None:
+        return self.kept.get(key)
+
+    def put(self, key: str, model: bytes) -> None:
+        self.kept[key] = model
+
+
+def market(rows: int = 160, width: int = 20, seed: int = 0) -> tuple[Panel, np.ndarray, Labels]:
+    """Returns that the feature `signal` knows in part, two rows ahead."""
+    rng = np.random.default_rng(seed)
+    signal = rng.standard_normal((rows, width))
+    drift = np.zeros((rows, width))
+    drift[2:] = 0.01 * signal[:-2]
+    close = 50.0 * np.exp(np.cumsum(drift + 0.01 * rng.standard_normal((rows, width)), axis=0))
+    panel = panel_of(close)
+    features = np.stack([rng.standard_normal((rows, width)), signal, close], axis=2).astype(np.float32)
+    features[:5] = np.nan
+    return panel, features, forward_return(panel, 1, demean=True)
+
+
+PANEL, FEATURES, LABELS = market()
+FOLDS = walk_forward(LABELS.t0, LABELS.t1, train=60, test=30, step=10)
+
+
+@pytest.fixture(scope="module")
+def result() -> wf.WalkForward:
+    return wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL)
+
+
+def test_a_real_signal_is_found_out_of_sample_and_a_shuffled_one_is_not(result: wf.WalkForward) -> None:
+    assert np.nanmean(result.ic) > 0.4 and result.importance.argmax() == 1
+    assert result.importance.sum() == pytest.approx(1.0) and (result.fold_ic > 0.2).all()
+    null = wf.run(PANEL, FEATURES, NAMES, shuffled_labels(LABELS, 1), FOLDS, SMALL)
+    assert abs(np.nanmean(wf.information_coefficient(null.predictions, LABELS.values))) < 0.2
+
+
+def test_each_row_hears_the_newest_fold_trained_before_it(result: wf.WalkForward) -> None:
+    first = int(FOLDS[0].test[0])
+    assert (result.fold[:first] == -1).all() and np.isnan(result.predictions[:first]).all()
+    for number, fold in enumerate(FOLDS):
+        cells = FEATURES[fold.speaks]
+        expected = lightgbm.predict(result.models[number], cells.reshape(-1, 3)).reshape(cells.shape[:2])
+        np.testing.assert_array_equal(result.predictions[fold.speaks], expected)
+    assert result.age_curve.age.tolist() == [0, 10, 20] and (result.age_curve.count > 0).all()
+
+
+def test_workers_and_the_store_change_no_bit(result: wf.WalkForward) -> None:
+    shelf = Shelf()
+    calls: list[tuple[int, int]] = []
+    one = wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, store=shelf, workers=1, progress=lambda *done: calls.append(done))
+    again = wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, store=shelf)
+    assert one.models == again.models == result.models and (one.reused, again.reused) == (0, len(FOLDS))
+    np.testing.assert_array_equal(one.predictions, again.predictions)
+    assert calls[-1] == (len(FOLDS), len(FOLDS)) and len(calls) == len(FOLDS)
+
+
+def test_a_changed_label_or_feature_retrains_only_the_folds_that_read_it() -> None:
+    shelf = Shelf()
+    wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, store=shelf)
+    values = LABELS.values.copy()
+    values[FOLDS[0].train[20]] += 0.001
+    touched = sum(int(FOLDS[0].train[20]) in fold.train for fold in FOLDS)
+    again = wf.run(PANEL, FEATURES, NAMES, replace(LABELS, values=values), FOLDS, SMALL, store=shelf)
+    assert again.reused == len(FOLDS) - touched and touched >= 1
+
+
+def test_predictions_do_not_change_when_the_future_does(result: wf.WalkForward) -> None:
+    rows = 130
+    panel, features, labels = PANEL.rows(0, rows), FEATURES[:rows], forward_return(PANEL.rows(0, rows), 1, demean=True)
+    shorter = wf.run(panel, features, NAMES, labels, walk_forward(labels.t0, labels.t1, 60, 30, 10), SMALL)
+    np.testing.assert_array_equal(shorter.predictions, result.predictions[:rows])
+
+
+def test_cells_without_features_or_bar_get_no_prediction_and_are_not_learned_from() -> None:
+    features = FEATURES.copy()
+    features[70:, 3, 0] = np.nan
+    got = wf.run(PANEL, features, NAMES, LABELS, FOLDS, SMALL)
+    assert np.isnan(got.predictions[70:, 3]).all() and np.isfinite(got.predictions[FOLDS[0].test[0] :, 4]).all()
+    x, y = wf.training_matrix(PANEL, features, LABELS, np.arange(70, 80))
+    assert len(x) == len(y) == 190 and np.isfinite(x).all() and np.isfinite(y).all()
+
+
+def test_a_fold_that_learns_from_its_own_test_is_refused() -> None:
+    leaking = Fold(np.arange(60), np.arange(60, 80), np.arange(60, 70))
+    with pytest.raises(InputError, match="fold 0 learns from labels known only in its test"):
+        wf.run(PANEL, FEATURES, NAMES, LABELS, [leaking], SMALL)
+    with pytest.raises(InputError, match="no folds"):
+        wf.run(PANEL, FEATURES, NAMES, LABELS, [], SMALL)
+
+
+def test_training_says_what_is_missing() -> None:
+    x, y = np.zeros((30, 3), np.float32), np.zeros(30)
+    with pytest.raises(InputError, match="two leaves"):
+        lightgbm.train(x, y, NAMES, SMALL, 1)
+    with pytest.raises(InputError, match="NaN"):
+        lightgbm.train(np.zeros((60, 3), np.float32), np.full(60, np.nan), NAMES, SMALL, 1)
+    with pytest.raises(CorruptionError, match="not a LightGBM text model"):
+        lightgbm.predict(b"tree", x)
+
+
+def test_contributions_add_up_to_the_prediction(result: wf.WalkForward) -> None:
+    rows = FEATURES[100]
+    parts = lightgbm.contributions(result.models[-1], rows)
+    np.testing.assert_allclose(parts.sum(axis=1), lightgbm.predict(result.models[-1], rows), atol=1e-6)
+
+
+def test_closes_alone_hold_no_signal() -> None:
+    panel = panel_of(random_closes(np.random.default_rng(5), 160, 20))
+    features = np.random.default_rng(6).standard_normal((160, 20, 3)).astype(np.float32)
+    labels = forward_return(panel, 1, demean=True)
+    got = wf.run(panel, features, NAMES, labels, walk_forward(labels.t0, labels.t1, 60, 30, 10), SMALL)
+    assert abs(np.nanmean(got.ic)) < 0.1
