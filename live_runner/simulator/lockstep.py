@@ -201,20 +201,28 @@ class Conductor:
         client.told = False
 
     def _whose_turn(self) -> Client | None:
+        over = self._event["kind"] == "end"
         for _, client in sorted(self._clients.items()):
+            if over and client.socket is None:
+                continue  # it has gone home
             if not client.done or client.seen < self._hub.counters(client.key)["trade_updates"]:
                 return client
         return None
 
     async def _settle(self) -> None:
-        """Give each client its turn until all are done and none has been sent anything since."""
-        if self._expected:
+        """Give each client its turn until all are done and none has been sent anything since.
+
+        When the last one detached before the end, time waits for the next one, which is told the same event.
+        """
+        while True:
+            while (client := self._whose_turn()) is not None:
+                if client.socket is not None and not client.told:
+                    await self._tell(client)
+                self._changed.clear()
+                await self._changed.wait()
+            if self._clients or not self._expected or self._event["kind"] == "end":
+                return
             await self._until(lambda: bool(self._clients))
-        while (client := self._whose_turn()) is not None:
-            if client.socket is not None and not client.told:
-                await self._tell(client)
-            self._changed.clear()
-            await self._changed.wait()
 
     async def _tell(self, client: Client) -> None:
         again = {"again": True} if client.done else {}

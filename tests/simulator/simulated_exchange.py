@@ -102,6 +102,11 @@ class Attached:
             pass
         return event
 
+    def detach(self) -> None:
+        """Say goodbye."""
+        self._send({"action": "detach"})
+        assert self._receive() == {"detached": True}
+
     def leave(self) -> None:
         """Close the connection without a word, as a killed process would."""
         self._open.close()

@@ -91,6 +91,23 @@ def test_a_killed_client_comes_back_to_the_same_event(start: Any, daily_tape: An
     assert second.next()["kind"] == "close"
 
 
+def test_a_client_that_detached_is_succeeded_at_the_same_event(start: Any, daily_tape: Any) -> None:
+    exchange = start(daily_tape(AAPL=DAYS))
+    first = Attached(exchange)
+    opened = first.next()
+    first.detach()
+    second = Attached(exchange, "another")
+    assert second.event() == opened
+
+
+def test_a_client_may_leave_at_the_end_without_a_word(start: Any, daily_tape: Any) -> None:
+    exchange = start(daily_tape(AAPL=DAYS))
+    runner = Attached(exchange)
+    runner.until("end")
+    runner.leave()
+    assert exchange.wait_for("ended")
+
+
 def test_a_name_can_be_attached_once_only(start: Any, daily_tape: Any) -> None:
     exchange = start(daily_tape(AAPL=DAYS))
     Attached(exchange)
