@@ -10,6 +10,7 @@ import base64
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from live_runner.control import command_of
 from live_runner.orders import LiveOrder, OrderBook
 from live_runner.rows import panel_of
+from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts.canonical import canonical_bytes, content_hash, decode_array
 from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.errors import CorruptionError, InputError
@@ -26,11 +28,14 @@ from trading_platform.contracts.ledger import GENESIS
 from trading_platform.contracts.model import Model
 from trading_platform.contracts.orders import Command, Leg, OrderStatus, Side
 from trading_platform.contracts.panel import Panel
+from trading_platform.contracts.profile import Profile
+from trading_platform.contracts.session_inputs import SessionInputs, Universe, decode_actions
 from trading_platform.engine.account import empty_account
 from trading_platform.engine.context import RowContext
 from trading_platform.engine.engine import Engine
 from trading_platform.engine.signals import SignalBlock
-from trading_platform.market_data.corporate_actions import FactorState
+from trading_platform.features.catalog.registry import feature_set
+from trading_platform.market_data.corporate_actions import ActionTable, CorporateAction, FactorState
 
 SNAPSHOT_FORMAT = "runner-fold-1"
 CASH_KINDS = frozenset({"DIV", "CIL", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})  # paid for a corporate action we booked ourselves
@@ -305,6 +310,25 @@ class Fold:
             setattr(self, name, body[name])
         self.last_target = decode_array(body["last_target"])
         self.protect_origin, self.breaks = dict(body["protect_origin"]), list(body["breaks"])
+
+
+def action_rows(inputs: SessionInputs, lake: Path) -> list[CorporateAction]:
+    """The published corporate actions."""
+    return [CorporateAction(*row) for row in decode_actions(inputs.corporate_actions.read(lake))]
+
+
+def build_fold(
+    inputs: SessionInputs, universe: Universe, calendar: MarketCalendar, lake: Path, profile: Profile, load_model: ModelLoader
+) -> Fold:
+    """An empty fold for a pipeline's published inputs. InputError where the features here are not those that were published."""
+    features = feature_set(inputs.feature_set)
+    if features.hash != inputs.feature_hash:
+        what = f"features {inputs.feature_set} are {features.hash[:12]}, published {inputs.feature_hash[:12]}"
+        raise InputError(what, inputs.pipeline, "publish the session's inputs again with this version")
+    actions = ActionTable(action_rows(inputs, lake))
+    hashes = {"universe": universe.hash, "corporate_actions": actions.hash, "calendar": calendar.hash}
+    engine = Engine(profile, inputs.instruments, inputs.timeframe, features, None, hashes)
+    return Fold(engine, FactorState(actions, engine.instrument_ids), inputs.instruments, load_model)
 
 
 def _packed(data: bytes) -> str:

@@ -18,7 +18,7 @@ from live_runner.clock import Inbox, LockstepClock, Pace, Wake, WallClock
 from live_runner.commands import Operator
 from live_runner.desk import Desk
 from live_runner.feed import DATA, TRADE_UPDATES, BarStream, TradeUpdates
-from live_runner.fold import Fold
+from live_runner.fold import action_rows, build_fold
 from live_runner.journal import AccountLock, Journal
 from live_runner.kill_points import KillPoint
 from live_runner.metrics import Metrics
@@ -37,10 +37,9 @@ from trading_platform.contracts.errors import InputError, TradingError
 from trading_platform.contracts.journal import Kind
 from trading_platform.contracts.model import Model
 from trading_platform.contracts.profile import Profile
-from trading_platform.contracts.session_inputs import SessionInputs, Universe, decode_actions
-from trading_platform.engine.engine import Engine, engine_hash
-from trading_platform.features.catalog.registry import feature_set
-from trading_platform.market_data.corporate_actions import ActionTable, CorporateAction, FactorState
+from trading_platform.contracts.session_inputs import SessionInputs, Universe
+from trading_platform.engine.engine import engine_hash
+from trading_platform.market_data.corporate_actions import ActionTable
 from trading_platform.registry.bundle import load_bundle
 from trading_platform.registry.object_store import open_store
 
@@ -111,20 +110,12 @@ class Runner:
         self.metrics.serve(settings.metrics_port)
         inputs = self.inputs = SessionInputs.load(settings.lake, settings.pipeline)
         universe = Universe.from_bytes(inputs.universe.read(settings.lake))
-        actions = ActionTable(CorporateAction(*row) for row in _as_actions(inputs, settings.lake))
         self.calendar = MarketCalendar(inputs.calendar)
         if self.calendar.hash != inputs.calendar_hash:
             raise InputError("the calendar differs from the one the inputs were made with", inputs.calendar, "install the locked packages")
-        features = feature_set(inputs.feature_set)
-        if features.hash != inputs.feature_hash:
-            raise InputError(
-                f"features {inputs.feature_set} are {features.hash[:12]}, published {inputs.feature_hash[:12]}", "features", "publish again"
-            )
-        hashes = {"universe": universe.hash, "corporate_actions": actions.hash, "calendar": self.calendar.hash}
-        engine = Engine(settings.profile, inputs.instruments, inputs.timeframe, features, None, hashes)
-        factors = FactorState(actions, engine.instrument_ids)
         self._store = open_store(settings.object_store)
-        self.fold = Fold(engine, factors, inputs.instruments, self._load_model)
+        self.fold = build_fold(inputs, universe, self.calendar, settings.lake, settings.profile, self._load_model)
+        engine, actions = self.fold.engine, ActionTable(action_rows(inputs, settings.lake))
         self.clock: Pace = LockstepClock(settings.websocket_url + "/control", settings.key) if settings.lockstep else WallClock()
         self.journal = Journal(settings.journal, self._kill, self.metrics.commit.observe)
         self.recorder = Recorder(self.journal, self.fold, self.clock, f"{settings.account}/{settings.mode}")
@@ -147,7 +138,9 @@ class Runner:
         self.operator = Operator(
             settings.journal, inputs.slot, self.fold, self.recorder, self.desk, self.swapper, self.shared, self.calendar
         )
-        self.day = self._trading_day(universe, actions, RowAssembler(inputs.timeframe, engine.instrument_ids, inputs.fields, factors))
+        self.day = self._trading_day(
+            universe, actions, RowAssembler(inputs.timeframe, engine.instrument_ids, inputs.fields, self.fold.factors)
+        )
         self.updates = TradeUpdates(settings.key, settings.secret, settings.mode, self._url("/stream"), self._inbox)
         symbols = [instrument.symbol for instrument in inputs.instruments]
         self.bars = None
@@ -349,10 +342,6 @@ class Runner:
         self.broker.close()
         self.shared.close()
         self._lock.release()
-
-
-def _as_actions(inputs: SessionInputs, lake: Path) -> list[tuple[int, str, float, float]]:
-    return decode_actions(inputs.corporate_actions.read(lake))
 
 
 def run_forever(runner: Runner, stop_signals: tuple[int, ...]) -> None:

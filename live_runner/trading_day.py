@@ -41,6 +41,7 @@ MOST_BAR_RETRIES = 10
 SNAPSHOT_ROWS = 64
 SANE_QUOTE = 0.2  # a mid further than this from the bar's close is no mark (T19)
 QUOTE_DECIMALS = 6
+MADE = "M"
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,8 +366,15 @@ class TradingDay:
             bid, ask = float(quote.get("bp") or 0.0), float(quote.get("ap") or 0.0)
             middle = round((bid + ask) / 2.0, QUOTE_DECIMALS)
             if bid > 0.0 and ask >= bid and abs(middle / panel.fields["close"][0, column] - 1.0) <= SANE_QUOTE:
-                mid[column], age[column] = middle, max(known_at - instant_ns(quote["t"]), 0) / SECOND
+                # A simulator's quote is made from the bar (condition M) and is as old as the bar, whenever it is asked for.
+                at = self._bar_end(panel) if MADE in (quote.get("c") or ()) else instant_ns(quote["t"])
+                mid[column], age[column] = middle, max(known_at - at, 0) / SECOND
         return mid, age
+
+    def _bar_end(self, panel: Panel) -> int:
+        if self._daily:
+            return self._calendar.close_ns(int(panel.session[0]))
+        return int(panel.timestamp[0]) + TIMEFRAME_NS[self._timeframe]
 
     def _watch(self, decision: Decision) -> None:
         self._rows_in_session += 1

@@ -1,0 +1,221 @@
+"""The command line `live-runner`. Exit codes: 0 ok, 1 failed, 2 bad usage or input. Only its own command imports the simulator."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from live_runner import control
+from live_runner.clock import WallClock
+from trading_platform.contracts.errors import InputError, TradingError
+from trading_platform.contracts.journal import JournalReader, Kind
+
+STRATEGY_CLASS = {"daily": "swing", "intraday": "intraday"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser(with_simulator=bool(words) and words[0] in ("simulator", "--help", "-h"))
+    options = parser.parse_args(words)
+    try:
+        return int(options.command(options))
+    except TradingError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 1
+
+
+def _parser(with_simulator: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="live-runner", description="Trades one pipeline of one account from published features and approved bundles."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _run_parser(commands)
+    status = _command(commands, "status", "what the journal says about a runner", _status)
+    status.add_argument("--json", action="store_true", help="one JSON object")
+    for name, text in (
+        (control.HALT, "latch HALT_NEW: no new risk, entries are cancelled, protection stays"),
+        (control.REDUCE, "latch REDUCE: only reductions pass"),
+        (control.FLATTEN, "latch FLATTEN: close every position"),
+        (control.STOP, "end the process; orders and protection at the venue stay"),
+    ):
+        _signed(_command(commands, name, text, lambda options, name=name: _submit(options, name)))
+    resume = _signed(_command(commands, "resume", "release the latched level", _resume))
+    resume.add_argument("--confirm", required=True, metavar="LEVEL", help="the latched level, spelled out: HALT_NEW, REDUCE or FLATTEN")
+    hands = _signed(_command(commands, "hands-on", "trade an instrument again that someone else had touched", _hands_on))
+    hands.add_argument("instrument_id", help="such as us:AAPL")
+    _swap_parser(commands)
+    replay = _command(commands, "replay", "run the engine over the journal again and compare bytes", _replay)
+    replay.add_argument("--decision", help="compare this decision only (what comes before it is replayed all the same)")
+    replay.add_argument("--json", action="store_true", help="one JSON object")
+    journal = commands.add_parser("journal", help="the journal itself").add_subparsers(required=True, metavar="WHAT")
+    _command(journal, "verify", "recompute the whole hash chain", _verify)
+    if with_simulator:
+        from live_runner.simulator import cli as simulator
+
+        simulator.add_parser(commands)
+    else:
+        commands.add_parser("simulator", help="an Alpaca-conformant exchange on loopback, fed from recorded bars")
+    return parser
+
+
+def _command(commands: Any, name: str, text: str, act: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("--home", type=Path, help="the platform's folder (TRADING_HOME)")
+    parser.add_argument("--account", help="account name (TRADING_ACCOUNT)")
+    parser.add_argument("--mode", choices=("paper", "live"), help="trading mode (TRADING_MODE)")
+    parser.add_argument("--pipeline", choices=tuple(STRATEGY_CLASS), default="daily")
+    parser.add_argument("--profile", help="profile name or file (TRADING_PROFILE)")
+    parser.set_defaults(command=act)
+    return parser
+
+
+def _signed(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--by", default=getpass.getuser(), help="who gives the command (default: the login name)")
+    parser.add_argument("--reason", default="", help="why, for the journal")
+    return parser
+
+
+def _run_parser(commands: Any) -> None:
+    run = _command(commands, "run", "trade", _run)
+    run.add_argument("--broker-url", help="REST address, such as http://127.0.0.1:8811 (TRADING_BROKER_URL; default: Alpaca's own)")
+    run.add_argument("--redis-url", help="Redis (TRADING_REDIS_URL); an empty string runs without one")
+    run.add_argument("--feed", choices=("iex", "sip"), default="iex")
+    run.add_argument("--lockstep", action="store_true", help="take the time from the simulator's control socket")
+    run.add_argument(
+        "--until", choices=("end", "stopped"), default="stopped", help="end: also stop at the end of a simulation (always so in lock-step)"
+    )
+    run.add_argument("--metrics-port", type=int, help="Prometheus port (TRADING_METRICS_PORT, 9101), 0 = off")
+    run.add_argument(
+        "--confirm-transitions-as", default="", metavar="NAME", help="confirm model transitions in this operator's name (demonstrations)"
+    )
+    run.add_argument(
+        "--adopt-account-as", default="", metavar="NAME", help="begin anew where the venue shows another account than the journal"
+    )
+    run.add_argument("--kill-at", default="", metavar="POINT", help="crash tests: commit|post|fill:<n>:before|after")
+
+
+def _swap_parser(commands: Any) -> None:
+    swap = commands.add_parser("swap", help="model requests").add_subparsers(required=True, metavar="WHAT")
+    stage = _signed(_command(swap, "stage", "ask for a bundle", lambda options: _submit(options, control.STAGE, label=options.label)))
+    stage.add_argument("label", help="<name>_v<version>")
+    _signed(_command(swap, "rollback", "back to the previous bundle", lambda options: _submit(options, control.ROLLBACK)))
+    confirm = _signed(
+        _command(swap, "confirm", "confirm a transition", lambda options: _submit(options, control.CONFIRM, label=options.label))
+    )
+    confirm.add_argument("label", help="the bundle that waits for a confirmation")
+
+
+def _settings(options: argparse.Namespace) -> Any:
+    from trading_platform.config import load_settings
+
+    given = {name: getattr(options, name, None) for name in ("home", "account", "mode", "profile", "broker_url", "metrics_port")}
+    return load_settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _run(options: argparse.Namespace) -> int:
+    from live_runner.runner import Runner, RunnerSettings, run_forever
+    from trading_platform.config import load_profile
+
+    settings = _settings(options)
+    key, secret = settings.broker_keys()
+    redis_url = settings.redis_url or "" if options.redis_url is None else options.redis_url
+    plan = RunnerSettings(
+        account=settings.account,
+        mode=settings.mode,
+        pipeline=options.pipeline,
+        lake=settings.lake_dir,
+        journal=settings.journal_path,
+        ledger=settings.ledger_path,
+        object_store=settings.object_store,
+        profile=load_profile(settings.profile, STRATEGY_CLASS[options.pipeline]),
+        key=key,
+        secret=secret,
+        redis_url=redis_url,
+        broker_url=(settings.broker_url or "").rstrip("/"),
+        feed=options.feed,
+        lockstep=options.lockstep,
+        metrics_port=settings.metrics_port,
+        confirm_as=options.confirm_transitions_as,
+        adopt_as=options.adopt_account_as,
+        kill_at=options.kill_at,
+    )
+    if plan.lockstep and not plan.broker_url:
+        raise InputError("--lockstep needs the simulator's address", "--broker-url", "start `live-runner simulator` and give its address")
+    runner = Runner(plan, say=lambda state: print(orjson.dumps({"state": state}).decode(), flush=True))
+    run_forever(runner, (signal.SIGINT, signal.SIGTERM))
+    return 0
+
+
+def _submit(options: argparse.Namespace, name: str, **arguments: str) -> int:
+    settings = _settings(options)
+    command = control.new_command(name, options.by, options.reason or name, WallClock().now_ns(), **arguments)
+    file = control.CommandFolder(settings.journal_path).submit(command)
+    print(f"{name} given to {settings.account}/{settings.mode}: {file.name}")
+    return 0
+
+
+def _resume(options: argparse.Namespace) -> int:
+    return _submit(options, control.RESUME, confirm=options.confirm)
+
+
+def _hands_on(options: argparse.Namespace) -> int:
+    return _submit(options, control.HANDS_ON, instrument_id=options.instrument_id)
+
+
+def _status(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    with JournalReader(settings.journal_path) as reader:
+        latch, swap = reader.last(Kind.LATCH), reader.last(Kind.SWAP)
+        state, closed, refused = reader.last(Kind.STATE, "runner"), reader.last(Kind.SESSION_CLOSED), reader.last(Kind.SWAP_REFUSED)
+        decision, problem = reader.last(Kind.DECISION), reader.last(Kind.BREAK)
+        answer = {
+            "account": settings.account,
+            "mode": settings.mode,
+            "state": state.body["state"] if state else None,
+            "session": decision.session_id if decision else None,
+            "kill_level": latch.body["level"] if latch else "NONE",
+            "model": swap.body["label"] if swap else None,
+            "last_refusal": refused.body["reason"] if refused else None,
+            "last_break": problem.body["what"] if problem else None,
+            "equity": closed.body["equity"] if closed else None,
+            "records": reader.head()[0],
+        }
+    if options.json:
+        print(orjson.dumps(answer).decode())
+    else:
+        for name, value in answer.items():
+            print(f"{name:<13} {'-' if value is None else value}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    with JournalReader(settings.journal_path) as reader:
+        print(f"{reader.verify()} records, chain whole: {settings.journal_path}")
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from live_runner.replay import replay
+    from trading_platform.config import load_profile
+
+    settings = _settings(options)
+    profile = load_profile(settings.profile, STRATEGY_CLASS[options.pipeline])
+    result = replay(settings.journal_path, settings.lake_dir, options.pipeline, settings.object_store, profile, options.decision)
+    if options.json:
+        print(orjson.dumps(result).decode())
+    else:
+        print(f"{result.decisions} decisions replayed, {len(result.different)} differ")
+        for identity in result.different:
+            print(f"  {identity}")
+    return 1 if result.different or result.decisions == 0 else 0

@@ -1,0 +1,261 @@
+"""A small synthetic market, published for a runner as the platform publishes a real one, and an exchange that plays it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import redis
+from bundles import make_bundle, promote_to_paper
+
+from live_runner.simulator.server import Run, Simulator, bind, serve
+from live_runner.simulator.settings import VenueSettings
+from live_runner.simulator.tape import load_tape
+from trading_platform.calendar import MarketCalendar, date_of
+from trading_platform.contracts.instruments import Instrument
+from trading_platform.contracts.model import ModelConfig
+from trading_platform.contracts.panel import Panel
+from trading_platform.contracts.profile import Execution, Limits, ModelRules, Profile, Strategy
+from trading_platform.contracts.session_inputs import FileRef, SessionInputs, StateRef, Universe, encode_actions, pointer_path
+from trading_platform.features.catalog.registry import feature_set
+from trading_platform.features.program import Program
+from trading_platform.market_data.corporate_actions import ActionTable, CorporateAction, FactorState
+from trading_platform.market_data.panel import build_panel
+from trading_platform.registry.object_store import FileStore
+from trading_platform.registry.slots import Slots
+
+FEED = {"vendor": "simulator", "tape": "iex", "bar_version": "first", "adjustment": "raw"}
+CALENDAR = MarketCalendar()
+FIRST = date(2013, 1, 2)
+SYMBOLS = ("AA", "BB", "CC", "DD", "EE", "FF", "GG", "HH")
+ACCOUNT = "tester"
+PATIENCE_S = 60.0
+
+PROFILE = Profile(
+    name="test",
+    limits=Limits(max_position=0.30, max_gross=1.0, max_sector=1.0, max_daily_drawdown=0.5, max_risk_per_trade=0.05, max_participation=0.1),
+    strategy=Strategy(entry_rank=0.75, exit_rank=0.55, target_gross=0.6, annual_volatility_target=0.6, no_trade_band=0.05),
+    execution=Execution(limit_offset_bps=100.0),
+    models=ModelRules(shadow_rows=3, max_transition_turnover=0.10),
+)
+
+
+@dataclass
+class World:
+    """Files of one market below `root`. panel: every row, warm-up included; first_row: the first that is traded."""
+
+    root: Path
+    timeframe: str
+    profile: Profile
+    panel: Panel
+    first_row: int
+    instruments: tuple[Instrument, ...]
+    inputs: SessionInputs
+    universe: Universe
+    actions: tuple[CorporateAction, ...]
+    bars: Path
+    actions_file: Path
+    first: date
+    last: date
+    bundles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def slot(self) -> str:
+        return self.inputs.slot
+
+    def bundle(self, name: str, version: str, weights: dict[str, float], *, promoted: bool = True, **changes: Any) -> tuple[str, str]:
+        """Write (and promote) a bundle; returns (label, bundle_id)."""
+        config = self.config(name, version, tuple(sorted(weights)), **changes)
+        bundle_id = make_bundle(FileStore(self.root / "bundles"), config, np.array([weights[name] for name in sorted(weights)]))
+        if promoted:
+            promote_to_paper(self.root / "ledger" / "promotion.jsonl", config, bundle_id, ACCOUNT)
+        self.bundles[f"{name}_v{version}"] = bundle_id
+        return f"{name}_v{version}", bundle_id
+
+    def config(self, name: str, version: str, features: tuple[str, ...], **changes: Any) -> ModelConfig:
+        daily = self.timeframe == "1Day"
+        session = int(self.panel.session[self.first_row])
+        values: dict[str, Any] = {
+            "name": name, "version": version, "slot": self.slot, "timeframe": self.timeframe, "feature_set": self.inputs.feature_set,
+            "feature_hash": self.inputs.feature_hash, "features": features, "volatility": "volatility_20d" if daily else "volatility_60",
+            "atr": "atr_20_pct", "horizon": 5, "target": "forward_return", "trained_from": int(self.panel.session[0]),
+            "trained_through": CALENDAR.previous_session(session), "feed": FEED,
+        }  # fmt: skip
+        return ModelConfig(**{**values, **changes})
+
+    def stage(self, url: str, label: str, bundle_id: str | None) -> None:
+        """Ask for a model in Redis, as a sensor would."""
+        client = redis.Redis.from_url(url)
+        Slots(client, ACCOUNT, "paper").stage(self.slot, label, bundle_id)
+        client.close()
+
+
+def prices(generator: np.random.Generator, rows: int, width: int, scale: float) -> dict[str, np.ndarray]:
+    """OHLCV on the cent grid with persistent drifts, so that ranks change slowly and something is held."""
+    drift = np.repeat(generator.normal(0.0, scale, size=(rows // 8 + 1, width)), 8, axis=0)[:rows]
+    close = 60.0 * np.exp(np.cumsum(drift + generator.normal(0.0, scale, size=(rows, width)), axis=0))
+    open_ = np.vstack([close[:1], close[:-1]]) * np.exp(generator.normal(0.0, scale / 2, size=close.shape))
+    spread = np.abs(generator.normal(0.0, scale, size=(2, *close.shape)))
+    high, low = np.maximum(open_, close) * np.exp(spread[0]), np.minimum(open_, close) * np.exp(-spread[1])
+    volume = generator.integers(200_000, 900_000, size=close.shape).astype(np.float64)
+    rounded = {"open": np.round(open_, 2), "close": np.round(close, 2), "high": np.ceil(high * 100) / 100, "low": np.floor(low * 100) / 100}
+    return {**rounded, "volume": volume}
+
+
+def make_world(root: Path, timeframe: str = "1Day", traded: int = 12, seed: int = 3, profile: Profile = PROFILE) -> World:
+    """Publish a market: 140 sessions (or one session and a half of minutes) of history, then the rows to trade; one split and one dividend."""
+    daily = timeframe == "1Day"
+    days = [int(d) for d in CALENDAR.sessions(FIRST, date(2013, 12, 31))]
+    if daily:
+        days = days[: 140 + traded]
+        stamps, sessions = CALENDAR.midnights_ns(np.array(days, dtype=np.int64)), np.array(days, dtype=np.int64)
+        first_row = 140
+    else:
+        days = days[:2]
+        starts = [CALENDAR.bar_starts(day, timeframe) for day in days]
+        starts[1] = starts[1][:traded]
+        stamps, sessions = np.concatenate(starts), np.repeat(days, [len(s) for s in starts])
+        first_row = len(starts[0])
+    table = prices(np.random.default_rng(seed), len(stamps), len(SYMBOLS), 0.012 if daily else 0.0008)
+    present = np.ones((len(stamps), len(SYMBOLS)), np.bool_)
+    actions = ()
+    if daily:
+        actions = (
+            CorporateAction(days[first_row + 4], "us:BB", split_ratio=4.0),
+            CorporateAction(days[first_row + 6], "us:CC", cash_dividend=0.337),
+            CorporateAction(days[first_row + 6], "us:DD", cash_dividend=0.253),
+        )
+        for name in ("open", "high", "low", "close"):
+            table[name][first_row + 4 :, 1] = np.round(table[name][first_row + 4 :, 1] / 4.0, 2)
+        table["high"][:, 1] = np.maximum.reduce([table[n][:, 1] for n in ("open", "high", "low", "close")])
+        table["low"][:, 1] = np.minimum.reduce([table[n][:, 1] for n in ("open", "low", "close")])
+        table["volume"][first_row + 4 :, 1] *= 4.0
+    else:
+        present[first_row + 7 : first_row + 9, 2] = False  # a silent name
+    return _publish(root, timeframe, profile, stamps, sessions, table, present, actions, first_row)
+
+
+def _publish(
+    root: Path, timeframe: str, profile: Profile, stamps: np.ndarray, sessions: np.ndarray, table: dict[str, np.ndarray],
+    present: np.ndarray, actions: tuple[CorporateAction, ...], first_row: int,
+) -> World:  # fmt: skip
+    daily = timeframe == "1Day"
+    lake = root / "lake"
+    frame = _frame(stamps, table, present)
+    lake.mkdir(parents=True)
+    bars, actions_file = root / "bars.parquet", root / "actions.parquet"
+    frame.drop("instrument_id").write_parquet(bars)
+    rows = [
+        {"symbol": a.instrument_id[3:], "ex_date": date_of(a.ex_date), "split_ratio": a.split_ratio, "cash_dividend": a.cash_dividend}
+        for a in actions
+    ]
+    pl.DataFrame(
+        rows, schema={"symbol": pl.String, "ex_date": pl.Date, "split_ratio": pl.Float64, "cash_dividend": pl.Float64}
+    ).write_parquet(actions_file)
+    delay = int(profile.vendor_delay_s * 1e9) if daily else 0
+    panel = build_panel(frame, ActionTable(actions), timeframe, CALENDAR, vendor_delay_ns=delay)
+    instruments = tuple(Instrument(name, name[3:]) for name in panel.instrument_ids)
+    dates = [date_of(int(day)).isoformat() for day in sorted(set(sessions.tolist()))]
+    universe = Universe(
+        panel.instrument_ids,
+        {name: ("tech" if column % 2 else "energy") for column, name in enumerate(panel.instrument_ids)},
+        {dates[0]: panel.instrument_ids},
+        {dates[0]: {name: 500_000.0 for name in panel.instrument_ids}},
+    )
+    features = feature_set("core" if daily else "intraday")
+    program, factors = Program(features, panel.instrument_ids), FactorState(ActionTable(actions), panel.instrument_ids)
+    program.step(panel.rows(0, first_row))
+    for t in range(first_row):
+        factors.open_row(int(panel.session[t]))
+        factors.close_row(panel.fields["close"][t], panel.present[t])
+    state = StateRef(
+        int(panel.known_at[first_row - 1]),
+        _write(lake, "feature-state/program.npz", program.state_bytes()),
+        _write(lake, "feature-state/factors.npz", factors.state_bytes()),
+    )
+    inputs = SessionInputs(
+        pipeline="daily" if daily else "intraday",
+        slot="daily" if daily else "intraday",
+        timeframe=timeframe,
+        feature_set=features.name,
+        feature_hash=features.hash,
+        feed=FEED,
+        calendar="XNYS",
+        calendar_hash=CALENDAR.hash,
+        instruments=instruments,
+        universe=_write(lake, "universe/universe.json", universe.to_bytes()),
+        corporate_actions=_write(
+            lake, "actions.json", encode_actions([(a.ex_date, a.instrument_id, a.split_ratio, a.cash_dividend) for a in actions])
+        ),
+        states=(state,),
+    )
+    pointer_path(lake, inputs.pipeline).parent.mkdir(parents=True)
+    pointer_path(lake, inputs.pipeline).write_bytes(inputs.to_bytes())
+    first, last = date_of(int(sessions[first_row])), date_of(int(sessions[-1]))
+    return World(root, timeframe, profile, panel, first_row, instruments, inputs, universe, actions, bars, actions_file, first, last)
+
+
+def _frame(stamps: np.ndarray, table: dict[str, np.ndarray], present: np.ndarray) -> pl.DataFrame:
+    row, column = np.nonzero(present)
+    names = np.array(SYMBOLS)[column]
+    return pl.DataFrame(
+        {
+            "symbol": names,
+            "instrument_id": np.char.add("us:", names),
+            "timestamp": pl.Series(stamps[row]).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC"),
+            **{name: values[row, column] for name, values in table.items()},
+        }
+    )
+
+
+def _write(lake: Path, path: str, data: bytes) -> FileRef:
+    (lake / path).parent.mkdir(parents=True, exist_ok=True)
+    (lake / path).write_bytes(data)
+    return FileRef.of(path, data)
+
+
+class Exchange:
+    """The simulator in a thread of the test; `venue` is the truth to compare with."""
+
+    def __init__(self, world: World, **plan: Any) -> None:
+        settings = VenueSettings(requests_per_minute=0, half_spread_bps=PROFILE.costs.half_spread_bps, **plan.pop("settings", {}))
+        run = Run(settings, world.first, world.last, stay=True, **plan)
+        self.simulator = Simulator(
+            run, load_tape(world.bars, world.timeframe, CALENDAR, world.actions_file if world.actions else None), CALENDAR
+        )
+        self.venue = self.simulator.venue
+        self.ended = threading.Event()
+        self._listening = threading.Event()
+        self._listener = bind(0)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._loop = asyncio.new_event_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._serve, args=(run,), daemon=True)
+        self._thread.start()
+        assert self._listening.wait(PATIENCE_S)
+
+    def _say(self, message: dict[str, Any]) -> None:
+        (self._listening if "listening" in message else self.ended).set()
+
+    def _serve(self, run: Run) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._task = self._loop.create_task(serve(run, self.simulator, self._listener, self._say))
+        try:
+            self._loop.run_until_complete(self._task)
+        except asyncio.CancelledError:
+            pass
+
+    def stop(self) -> None:
+        if self._task is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join(PATIENCE_S)
+
+    def positions(self) -> dict[str, int]:
+        """Signed lots per instrument id."""
+        return {f"us:{symbol}": held.lots for symbol, held in self.venue.account.positions.items()}
