@@ -2,7 +2,8 @@
 
 Numba's own cache stamps only the file of the outermost function: a change in a function it calls from another file would go unnoticed.
 So the cache folder is named by the sha256 of every source file of features, matching and engine plus the compiler's versions, and importing
-this module (the first import of every kernel module) points Numba at it. Standard library only; nothing else belongs here.
+this module (the first import of every kernel module) points Numba at it. Standard library only (and
+our error tree); nothing else belongs here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from trading_platform.contracts.errors import InputError
 
 KERNEL_PACKAGES = ("engine", "features", "matching")
 COMPILER_PACKAGES = ("llvmlite", "numba", "numpy")
@@ -52,6 +55,10 @@ def cache_folder() -> Path:
 
 
 def _point_numba_at(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # compiled code is read back and run: nobody else may write it
+    except OSError as error:
+        raise InputError(f"no kernel cache at {folder}: {error}", "TRADING_CACHE", "set TRADING_CACHE to a folder you can write") from error
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     config = sys.modules.get("numba.core.config")
     if config is not None:  # numba read its environment before us (another package imported it): tell it directly

@@ -12,7 +12,7 @@ from feature_panels import clean_panel, compute, every_operator, expression_of, 
 from numpy.typing import NDArray
 
 from trading_platform.contracts.panel import Panel
-from trading_platform.features import indicators
+from trading_platform.features import expression, indicators
 from trading_platform.features.expression import (
     Expression,
     adj,
@@ -233,6 +233,23 @@ def test_cross_sections_agree_with_the_slow_form(name: str) -> None:
         cells = panel.member[t] & ~np.isnan(inputs[0][t])
         assert_close(got[t, cells], CROSS_ORACLES[name](*(x[t, cells] for x in inputs)))
         assert np.isnan(got[t, ~cells]).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_shortest_windows_mean_what_they_say(n: int) -> None:
+    panel = panel_with_gaps()
+    close = feature(adj("close"), panel)[panel.present[:, 0], 0]
+    for name in ("sum", "mean", "max", "min", "argmax", "argmin", "rank", "median", "decay_linear"):
+        got = feature(Expression(name, (adj("close"),), (("n", n),)), panel)[panel.present[:, 0], 0]
+        windows = np.lib.stride_tricks.sliding_window_view(close, n)
+        expected = [np.nan if np.isnan(w).any() else WINDOW_ORACLES[name](w) for w in windows]
+        assert_close(got, np.array([np.nan] * (n - 1) + expected))
+
+
+def test_every_operator_can_be_written() -> None:
+    written = {name.rstrip("_") for name, value in vars(expression).items() if callable(value) and value.__module__ == expression.__name__}
+    overloads = {"add", "sub", "mul", "div", "neg", "lt", "le"}
+    assert set(OPERATORS) - overloads <= written
 
 
 def test_a_huge_value_leaves_no_trace_after_its_window() -> None:

@@ -154,11 +154,18 @@ def test_an_inserted_split_moves_no_feature(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", registry.names())
+def test_an_inserted_dividend_moves_no_feature_beyond_rounding(name: str) -> None:
+    feature_set, panel = set_of(name), clean_panel(23, ROWS, WIDTH)
+    changes = moved(feature_set, compute(feature_set, with_event(panel, 90, 2, 1.0, 0.0137)), compute(feature_set, panel))
+    assert {key: value for key, value in changes.items() if value > 1e-9} == {}
+
+
+@pytest.mark.parametrize("name", registry.names())
 def test_only_features_flagged_as_levels_move_when_one_instruments_prices_are_scaled(name: str) -> None:
     feature_set, panel = set_of(name), clean_panel(22, ROWS, WIDTH)
     fields = {key: values.copy() for key, values in panel.fields.items()}
     for key in ("open", "high", "low", "close"):
-        fields[key][:, 2] *= 4.0
+        fields[key][:, 2] *= 3.7
     changes = moved(feature_set, compute(feature_set, replace(panel, fields=fields)), compute(feature_set, panel))
     assert {key for key, value in changes.items() if value > 1e-9} == set(feature_set.level)
 

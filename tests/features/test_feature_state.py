@@ -13,6 +13,7 @@ import pytest
 from feature_panels import adversarial_panel, clean_panel, compute, every_operator
 
 from trading_platform.contracts.errors import CorruptionError, InputError
+from trading_platform.contracts.panel import Panel
 from trading_platform.features.catalog import registry
 from trading_platform.features.expression import Expression, adj, ema, field, lag, log, mean, std
 from trading_platform.features.operators import kernel as kernels
@@ -22,7 +23,7 @@ from trading_platform.features.program import FeatureSet, Program
 VWAP_GAP = FeatureSet("gap", "test", {"vwap_gap": adj("close") / adj("vwap") - 1.0, "trend": mean(adj("close"), 5)})
 
 
-def columns_of(panel, keep):
+def columns_of(panel: Panel, keep: list[int]) -> Panel:
     """The panel with only these columns."""
     fields = {name: np.ascontiguousarray(values[:, keep]) for name, values in panel.fields.items()}
     ids = tuple(panel.instrument_ids[i] for i in keep)

@@ -46,19 +46,34 @@ class Kind(Enum):
 
 Params = Mapping[str, int | float]
 StateShapes = dict[str, tuple[tuple[int, ...], str]]
+StateOf = Callable[[Params], StateShapes]
+ExtraOf = Callable[[Params], tuple[float, ...]]
 
 
 def _no_state(_: Params) -> StateShapes:
     return {}
 
 
+def _no_extra(_: Params) -> tuple[float, ...]:
+    return ()
+
+
 def _no_bars(_: Params) -> int:
     return 0
 
 
+def all_but_one(params: Params) -> int:
+    """Warm-up of a window: n - 1 bars before the first result."""
+    return int(params["n"]) - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Spec of one operator. Its kernel, arity, parameters in call order, bars of warm-up it adds, and state (name -> (shape, dtype))."""
+    """Spec of one operator; the property tests, the oracle table and the docs are generated from it.
+
+    params: names in call order; extra: further arguments derived from them. state: name -> (shape without S, dtype), in call order.
+    warm_up: present bars it adds to those of its inputs.
+    """
 
     name: str
     kind: Kind
@@ -66,8 +81,8 @@ class Operator:
     arity: int
     summary: str
     params: tuple[str, ...] = ()
-    extra: Callable[[Params], tuple[float, ...]] = lambda params: ()
-    state: Callable[[Params], StateShapes] = _no_state
+    extra: ExtraOf = _no_extra
+    state: StateOf = _no_state
     warm_up: Callable[[Params], int] = _no_bars
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, kernel, share_one_place
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, all_but_one, kernel, share_one_place
 
 
 @kernel
@@ -81,10 +81,6 @@ def _n(params: Params) -> int:
     return int(params["n"])
 
 
-def _n_less_one(params: Params) -> int:
-    return int(params["n"]) - 1
-
-
 OPERATORS = (
     Operator("lag", Kind.WINDOW, lag, 1, "the value n present bars ago", ("n",), state=_ring, warm_up=_n),
     Operator(
@@ -96,7 +92,7 @@ OPERATORS = (
         ("n",),
         extra=lambda params: (2.0 / (params["n"] + 1.0),),
         state=_smoothed,
-        warm_up=_n_less_one,
+        warm_up=all_but_one,
     ),
     Operator(
         "wilder",
@@ -107,6 +103,6 @@ OPERATORS = (
         ("n",),
         extra=lambda params: (1.0 / params["n"],),
         state=_smoothed,
-        warm_up=_n_less_one,
+        warm_up=all_but_one,
     ),
 )

@@ -9,13 +9,17 @@ left the window. A row whose columns all stand at one place is done as a vector;
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from trading_platform.features.operators.kernel import (
     NAN,
+    ExtraOf,
     Kind,
     Operator,
     Params,
+    StateOf,
     StateShapes,
+    all_but_one,
     defined,
     is_infinite,
     kernel,
@@ -189,12 +193,8 @@ def _variance_state(params: Params) -> StateShapes:
     }
 
 
-def _n_less_one(params: Params) -> int:
-    return int(params["n"]) - 1
-
-
-def _windowed(name: str, kernel_function, summary: str, state, extra) -> Operator:
-    return Operator(name, Kind.WINDOW, kernel_function, 1, summary, ("n",), extra=extra, state=state, warm_up=_n_less_one)
+def _windowed(name: str, run: Callable[..., int], summary: str, state: StateOf, extra: ExtraOf) -> Operator:
+    return Operator(name, Kind.WINDOW, run, 1, summary, ("n",), extra=extra, state=state, warm_up=all_but_one)
 
 
 OPERATORS = (

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, defined, kernel, share_one_place
+from trading_platform.features.operators.kernel import (
+    NAN,
+    ExtraOf,
+    Kind,
+    Operator,
+    Params,
+    StateOf,
+    StateShapes,
+    all_but_one,
+    defined,
+    kernel,
+    share_one_place,
+)
 
 
 @kernel
@@ -203,12 +217,8 @@ def _sorted_state(params: Params) -> StateShapes:
     return {"ring": (rows, "f8"), "ordered": (rows, "f8"), "held": ((), "i8"), "head": ((), "i8"), "full": ((), "i8")}
 
 
-def _n_less_one(params: Params) -> int:
-    return int(params["n"]) - 1
-
-
-def _windowed(name: str, kernel_function, summary: str, state, extra) -> Operator:
-    return Operator(name, Kind.WINDOW, kernel_function, 1, summary, ("n",), extra=extra, state=state, warm_up=_n_less_one)
+def _windowed(name: str, run: Callable[..., int], summary: str, state: StateOf, extra: ExtraOf) -> Operator:
+    return Operator(name, Kind.WINDOW, run, 1, summary, ("n",), extra=extra, state=state, warm_up=all_but_one)
 
 
 OPERATORS = (
@@ -226,6 +236,6 @@ OPERATORS = (
         "linearly interpolated quantile q of the last n present bars",
         ("n", "q"),
         state=_sorted_state,
-        warm_up=_n_less_one,
+        warm_up=all_but_one,
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, all_but_one, defined, is_infinite, kernel
 
 COVARIANCE, CORRELATION, BETA = 0, 1, 2
 
@@ -86,7 +86,7 @@ def _paired(name: str, mode: int, summary: str) -> Operator:
     def extra(_: Params) -> tuple[float, ...]:
         return (mode,)
 
-    return Operator(name, Kind.WINDOW, pairs, 2, summary, ("n",), extra=extra, state=_state, warm_up=lambda params: int(params["n"]) - 1)
+    return Operator(name, Kind.WINDOW, pairs, 2, summary, ("n",), extra=extra, state=_state, warm_up=all_but_one)
 
 
 OPERATORS = (

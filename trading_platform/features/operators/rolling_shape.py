@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, all_but_one, defined, is_infinite, kernel
 
 
 @kernel
@@ -80,10 +80,6 @@ def _state(params: Params) -> StateShapes:
     return {"rings": ((4, int(params["n"]) + 1), "f8"), "block": ((4,), "f8"), "head": ((), "i8"), "full": ((), "i8")}
 
 
-def _n_less_one(params: Params) -> int:
-    return int(params["n"]) - 1
-
-
 OPERATORS = (
     Operator(
         "skew",
@@ -94,7 +90,7 @@ OPERATORS = (
         ("n",),
         extra=lambda _: (False,),
         state=_state,
-        warm_up=_n_less_one,
+        warm_up=all_but_one,
     ),
     Operator(
         "kurt",
@@ -105,6 +101,6 @@ OPERATORS = (
         ("n",),
         extra=lambda _: (True,),
         state=_state,
-        warm_up=_n_less_one,
+        warm_up=all_but_one,
     ),
 )

@@ -6,7 +6,7 @@ scheme as in rolling_moments: the mean time of the current block is always n / 2
 
 from __future__ import annotations
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, all_but_one, defined, is_infinite, kernel
 
 SLOPE, RSQUARE, RESIDUAL = 0, 1, 2
 
@@ -107,15 +107,11 @@ def _decay_state(params: Params) -> StateShapes:
     return {"ring": ((int(params["n"]) + 1,), "f8"), "block": ((2,), "f8"), "head": ((), "i8"), "full": ((), "i8")}
 
 
-def _n_less_one(params: Params) -> int:
-    return int(params["n"]) - 1
-
-
 def _regression(name: str, mode: int, summary: str) -> Operator:
     def extra(_: Params) -> tuple[float, ...]:
         return (mode,)
 
-    return Operator(name, Kind.WINDOW, trend, 1, summary, ("n",), extra=extra, state=_trend_state, warm_up=_n_less_one)
+    return Operator(name, Kind.WINDOW, trend, 1, summary, ("n",), extra=extra, state=_trend_state, warm_up=all_but_one)
 
 
 OPERATORS = (
@@ -130,6 +126,6 @@ OPERATORS = (
         "mean of the last n present bars with weights 1 (oldest) to n (newest)",
         ("n",),
         state=_decay_state,
-        warm_up=_n_less_one,
+        warm_up=all_but_one,
     ),
 )

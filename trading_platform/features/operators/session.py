@@ -1,11 +1,12 @@
 """Operators that know the exchange session: running aggregates since the open, the previous session's last value, the bar count.
 
-The session of a row is its day number in the panel, never a wall clock. A column's session begins with its first present bar of that day.
+The session of a row is its day number in the panel, never a wall clock. A column's session begins with its first present bar of that
+day; an instrument that joins cold in mid-session knows only what it has seen.
 """
 
 from __future__ import annotations
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateOf, StateShapes, defined, is_infinite, kernel
 
 
 @kernel
@@ -106,7 +107,7 @@ def bars_since_open(present, session, lo, day, count, out):
     return 0
 
 
-def _value_state(name: str):
+def _value_state(name: str) -> StateOf:
     def shapes(_: Params) -> StateShapes:
         return {"day": ((), "i8"), "started": ((), "i8"), name: ((), "f8")}
 
