@@ -134,14 +134,17 @@ class Signals:
         """The bundle in use."""
         return None if self._bound is None else self._bound.model
 
-    def step(self, panel: Panel) -> SignalBlock:
-        """Advance over the rows of `panel`. Errors of the features are raised before anything advances."""
+    def step(self, panel: Panel, failed: bool = False) -> SignalBlock:
+        """Advance over the rows of `panel`. Errors of the features are raised before anything advances.
+
+        failed: repeat rows whose inference is journaled as failed; the model is not asked, because it might answer this time.
+        """
         seen = self.program.rows_seen.copy()
         features = self.program.step(panel)
         ready = (seen + np.cumsum(panel.present, axis=0)) >= self.program.warm_up
         coverage = coverage_of(panel)
         usable = panel.present & ready & (coverage >= self._profile.limits.min_coverage)[:, None]
-        alpha = self._infer(features, usable)
+        alpha = np.full(usable.shape, np.nan) if failed else self._infer(features, usable)
         held = long_flat(alpha, panel.member, self._profile.strategy.entry_rank, self._profile.strategy.exit_rank, self.latched)
         self._remember(features, usable, panel.member)
         volatility, atr = np.full((2, *usable.shape), np.nan) if self._bound is None else self._bound.sizing(features)
