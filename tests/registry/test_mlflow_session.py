@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from trading_platform.contracts.errors import InputError
+from trading_platform.registry.mlflow_session import MlflowSession
+
+pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"), pytest.mark.xdist_group("mlflow")]
+BUNDLE = "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> MlflowSession:
+    home = tmp_path_factory.mktemp("mlflow")
+    return MlflowSession(f"sqlite:///{home}/mlflow.db", "tests", (home / "artifacts").as_uri(), home / "unsent.jsonl")
+
+
+def test_each_asset_partition_is_a_child_whose_status_is_how_its_block_ended(session: MlflowSession, tmp_path: Path) -> None:
+    note = tmp_path / "note.txt"
+    note.write_text("hello")
+    with session.run("alpha", "all", "run-1", {"code_version": "c1"}, user="ann") as run:
+        run.log_params({f"p{n}": n for n in range(120)})
+        run.log_metrics({"ic": 0.01, "undefined": float("nan")})
+        run.set_tags({"bundle_id": BUNDLE})
+        run.log_dataset("features", "f" * 64, "features_daily/part.parquet")
+        run.log_file(note)
+    client = session._connected()
+    first = client.get_run(run.run_id)
+    assert first.info.status == "FINISHED" and first.data.metrics == {"ic": 0.01} and first.data.params["p119"] == "119"
+    assert first.data.tags["asset"] == "alpha" and first.data.tags["code_version"] == "c1" and first.data.tags["mlflow.user"] == "ann"
+    assert first.inputs.dataset_inputs[0].dataset.digest == "f" * 36 and [f.path for f in client.list_artifacts(run.run_id)] == ["note.txt"]
+    with pytest.raises(ZeroDivisionError), session.run("bundle", "2014", "run-1", {}) as second:
+        raise ZeroDivisionError
+    failed = client.get_run(second.run_id)
+    parent = client.get_run(first.data.tags["mlflow.parentRunId"])
+    assert failed.info.status == "FAILED" and failed.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    with session.run("report", "all", "run-1", {}):
+        pass
+    assert client.get_run(parent.info.run_id).info.status == "FAILED" and session.problems == []
+
+
+def test_an_alias_moves_between_versions_and_a_bundle_is_registered_once(session: MlflowSession) -> None:
+    assert session.alias("alpha", "paper") is None
+    one = session.register("alpha", "alpha_v1", BUNDLE, "trading-models/alpha/versions/v1", "")
+    assert session.register("alpha", "alpha_v1", BUNDLE, "trading-models/alpha/versions/v1", "") == one
+    two = session.register("alpha", "alpha_v2", "cd" * 32, "trading-models/alpha/versions/v2", "")
+    session.point_alias("alpha", "paper", one)
+    assert session.alias("alpha", "paper") == (one, BUNDLE)
+    session.point_alias("alpha", "paper", two)
+    assert session.alias("alpha", "paper") == (two, "cd" * 32) and one != two
+    with pytest.raises(InputError, match="production"):
+        session.point_alias("alpha", "production", one)
+
+
+def test_a_tracking_store_that_does_not_answer_never_stops_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    unsent = tmp_path / "unsent.jsonl"
+    broken = MlflowSession(f"sqlite:///{tmp_path}/file/mlflow.db", "tests", str(tmp_path), unsent)
+    with broken.run("alpha", "all", "run-1", {}) as run:
+        run.log_metrics({"ic": 0.02})
+    assert run.run_id == "" and broken.problems and broken.register("alpha", "alpha_v1", BUNDLE, "x", "") == ""
+    lines = [orjson.loads(line) for line in unsent.read_bytes().splitlines()]
+    assert {"what": "metrics", "payload": {"ic": 0.02}, "run": "", "error": "ConnectionError"} in lines
+
+
+def test_importing_the_session_does_not_import_mlflow() -> None:
+    code = "import sys, trading_platform.registry.mlflow_session; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
