@@ -6,7 +6,7 @@ Because a run of unchanged code on unchanged bytes gives the same data version, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
@@ -56,29 +56,84 @@ def bring_current(
     keys = partitions or {}
     wanted = [name for name in graph.nodes if (name in assets if assets is not None else name in keys or not _partitioned(graph, name))]
     steps: list[Step] = []
-    for name in wanted:
-        for partition in keys.get(name, ()) if _partitioned(graph, name) else (UNPARTITIONED,):
-            found = currency(instance, place, graph.nodes[name].recipe, partition)
-            step = Step(name, partition, False) if found.current else _materialize(definitions, graph, instance, name, partition, found)
-            steps.append(step)
-            progress(step)
+    for group in _groups(graph, wanted):
+        for batch in _batches(graph, instance, place, group, keys, steps, progress):
+            found = _materialize(definitions, graph, instance, batch)
+            steps += found
+            for step in found:
+                progress(step)
     return steps
+
+
+def _groups(graph: Graph, wanted: Sequence[str]) -> list[list[str]]:
+    """Wanted assets in the graph's order; neighbours that share one body (the marts) go together."""
+    groups: list[list[str]] = []
+    for name in wanted:
+        if groups and graph.nodes[groups[-1][0]].definition is graph.nodes[name].definition:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return groups
+
+
+def _batches(
+    graph: Graph,
+    instance: dg.DagsterInstance,
+    place: Workplace,
+    group: Sequence[str],
+    keys: Mapping[str, Sequence[str]],
+    steps: list[Step],
+    progress: Progress,
+) -> list[list[Step]]:
+    """What has to run for a group, one list per run: its assets together, or runs of neighbouring partitions where a range is one run."""
+    name = group[0]
+    partitions = list(keys.get(name, ())) if _partitioned(graph, name) else [UNPARTITIONED]
+    stale: list[Step] = []
+    for one in group:
+        for partition in partitions:
+            found: Currency = currency(instance, place, graph.nodes[one].recipe, partition)
+            step = Step(one, partition, not found.current, found.why)
+            if found.current:
+                steps.append(step)
+                progress(step)
+            else:
+                stale.append(step)
+    if not _partitioned(graph, name):
+        return [stale] if stale else []
+    policy = graph.nodes[name].definition.backfill_policy
+    if policy is None or policy.max_partitions_per_run == 1:
+        return [[step] for step in stale]
+    return _neighbours(stale, list(instance.get_dynamic_partitions(str(graph.nodes[name].definition.partitions_def.name))))
+
+
+def _neighbours(stale: Sequence[Step], order: Sequence[str]) -> list[list[Step]]:
+    place = {partition: number for number, partition in enumerate(order)}
+    batches: list[list[Step]] = []
+    for step in sorted(stale, key=lambda one: place[one.partition]):
+        if batches and place[step.partition] == place[batches[-1][-1].partition] + 1:
+            batches[-1].append(step)
+        else:
+            batches.append([step])
+    return batches
 
 
 def _partitioned(graph: Graph, name: str) -> bool:
     return graph.nodes[name].definition.partitions_def is not None
 
 
-def _materialize(definitions: dg.Definitions, graph: Graph, instance: dg.DagsterInstance, name: str, partition: str, found: Currency) -> Step:
+def _materialize(definitions: dg.Definitions, graph: Graph, instance: dg.DagsterInstance, batch: Sequence[Step]) -> list[Step]:
     job = definitions.resolve_implicit_global_asset_job_def()
-    key = None if partition == UNPARTITIONED else partition
-    result = job.execute_in_process(asset_selection=[graph.nodes[name].key], instance=instance, partition_key=key, raise_on_error=False)
+    first, last = batch[0].partition, batch[-1].partition
+    selection = [graph.nodes[name].key for name in dict.fromkeys(step.asset for step in batch)]
+    key = None if first == UNPARTITIONED or len(batch) > 1 else first
+    tags = {RANGE_START: first, RANGE_END: last} if key is None and first != UNPARTITIONED else {}
+    result = job.execute_in_process(asset_selection=selection, instance=instance, partition_key=key, tags=tags, raise_on_error=False)
     if not result.success:
-        where = f"asset {name}, partition {partition}, run {result.run_id}"
+        where = f"asset {batch[0].asset}, partition {first}, run {result.run_id}"
         raise MaterializationError(_failure(result), where, "look at the run in the Dagster UI: make dev")
     stats = instance.get_run_record_by_id(result.run_id)
     seconds = 0.0 if stats is None or stats.start_time is None or stats.end_time is None else stats.end_time - stats.start_time
-    return Step(name, partition, True, found.why, result.run_id, seconds)
+    return [replace(step, run_id=result.run_id, seconds=seconds) for step in batch]
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:

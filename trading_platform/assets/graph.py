@@ -14,6 +14,7 @@ from trading_platform.assets.models import alpha_asset
 from trading_platform.assets.node import Node
 from trading_platform.assets.pipelines import PIPELINES
 from trading_platform.assets.promotion import promotion_asset
+from trading_platform.assets.session_inputs import inputs_asset
 from trading_platform.assets.universe import universe_asset
 from trading_platform.assets.warehouse import warehouse_assets
 from trading_platform.assets.walk_forward import report_asset as walk_forward_asset
@@ -31,7 +32,7 @@ def build_graph() -> Graph:
     nodes: list[Node] = []
     for pipeline in PIPELINES:
         own = [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline), labels_asset(pipeline)]
-        own += [alpha_asset(pipeline), walk_forward_asset(pipeline), bundle_asset(pipeline)]
+        own += [inputs_asset(pipeline), alpha_asset(pipeline), walk_forward_asset(pipeline), bundle_asset(pipeline)]
         nodes += [*own, promotion_asset(pipeline, own)]
     nodes += [journal_asset(), report_asset(), *warehouse_assets()]
     return Graph({node.recipe.asset: node for node in nodes})

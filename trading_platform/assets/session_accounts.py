@@ -44,7 +44,8 @@ class Trade:
 
 @dataclass(slots=True)
 class SessionAccount:
-    """One session. pnl: instrument (or `(account)`) -> part -> quote currency. engine_equity, venue_equity: as journaled, NaN if absent.
+    """One session. pnl: instrument (or `(account)`) -> part -> quote currency. engine_equity, venue_cash: as the runner journaled them when
+    it closed the session, having met the venue (T12); NaN while it is open.
 
     positions: lots at the end; marks: last closes. flows: deposits less withdrawals. working: open orders at the end.
     """
@@ -54,7 +55,8 @@ class SessionAccount:
     equity_before: float = float("nan")
     equity_after: float = float("nan")
     engine_equity: float = float("nan")
-    venue_equity: float = float("nan")
+    venue_cash: float = float("nan")
+    cash: float = float("nan")
     flows: float = 0.0
     rows: int = 0
     decisions: int = 0
@@ -113,6 +115,7 @@ class AccountFold:
         self.positions: dict[str, int] = {}
         self.marks: dict[str, float] = {}
         self.cash = 0.0
+        self._residual = 0.0
         self._open: SessionAccount | None = None
         self._fills: list[_Fill] = []
         self._bars: dict[str, list[_Bar]] = {}
@@ -129,6 +132,10 @@ class AccountFold:
         body = record.body
         if record.kind is Kind.SESSION_OPENED:
             self._begin(record.session_id, int(body["session"]))
+        elif record.kind is Kind.SESSION_CLOSED and self._open is not None:
+            # The engine books a corporate action on its ex-date; cash here moves when the venue pays, so the two differ by what is unpaid.
+            self._open.engine_equity = float(body["equity"]) + self._residual
+            self._open.venue_cash = float(body["cash"])
         elif record.kind is Kind.ACCOUNT:
             self._account(body)
         elif record.kind is Kind.CORPORATE_ACTION:
@@ -176,8 +183,6 @@ class AccountFold:
             self._start = {name: (lots, cost) for name, (lots, cost) in held.items()}
             if self._open is not None:
                 self._open.equity_before = self._equity()
-        elif self._open is not None and "equity" in body:
-            self._open.venue_equity = float(body["equity"])
 
     def _action(self, body: Mapping[str, Any]) -> None:
         from trading_platform.market_data.corporate_actions import CorporateAction, apply_to_position  # compiled: not at load
@@ -189,6 +194,7 @@ class AccountFold:
             after = apply_to_position(lots, mark, 0.0, action, mark)
             paid = after.cash_in_lieu + after.dividend_cash
             self.positions[name] = after.lots
+            self._residual -= paid
             if self._open is not None:
                 self._open.book(ACCOUNT, "residual", -paid)  # until the venue pays it: cash moves with its activity alone
                 # The mark's fall by the split's ratio and the dividend is no loss of the forecast: it is paid in shares and cash.
@@ -204,6 +210,7 @@ class AccountFold:
         if kind in SILENT:
             return
         self.cash += amount
+        self._residual += amount if kind in PAID_FOR_ACTIONS else 0.0
         if self._open is None:
             return
         if kind in FLOWS:
@@ -244,7 +251,6 @@ class AccountFold:
         self._decided[str(decision["decision_id"])] = dict(self.marks)
         if self._open is not None:
             self._open.decisions += 1
-            self._open.engine_equity = float(decision["equity"])
             for code, count in decision["check_counts"].items():
                 self._open.denials[code] = self._open.denials.get(code, 0) + int(count)
 
@@ -271,7 +277,7 @@ class AccountFold:
             account.book(trade.instrument_id, "cost", trade.lots * (trade.attainable - trade.price))
         account.positions = {name: lots for name, lots in sorted(self.positions.items()) if lots}
         account.marks = dict(self.marks)
-        account.equity_after = self._equity()
+        account.cash, account.equity_after = self.cash, self._equity()
         account.working = len(self._live)
         self.finished[account.session_id] = account
         self._open = None

@@ -67,7 +67,7 @@ def build_marts(publications: Mapping[str, Publication], folder: Path) -> "DbtCl
         project_dir=str(PROJECT),
         profiles_dir=str(PROJECT),
         dbt_executable=str(dbt_executable()),
-        global_config_flags=["--no-use-colors", "--log-format", "json"],
+        global_config_flags=["--no-use-colors", "--quiet"],
     )
     arguments = ["build", "--select", *sorted(publications), "--vars", _json(variables), "--target-path", str(folder / "target")]
     return dbt.cli([*arguments, "--log-path", str(folder / "logs")], raise_on_error=False, target_path=folder / "target").wait()
@@ -84,7 +84,7 @@ def read_mart(folder: Path, name: str) -> Any:
     import duckdb
 
     with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as database:
-        return database.execute(f'select * from main."{name}"').pl()
+        return database.sql(f'select * from main."{name}"').pl()
 
 
 def test_results(invocation: "DbtCliInvocation") -> dict[str, tuple[bool, str]]:

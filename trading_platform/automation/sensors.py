@@ -2,6 +2,7 @@
 
 # No postponed annotations here: Dagster reads those of a sensor's resources as they stand.
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from trading_platform.assets.inputs import latest, read_manifest
 from trading_platform.assets.pipelines import Pipeline
@@ -19,7 +20,7 @@ def new_materializations(instance: dg.DagsterInstance, asset: str, cursor: str |
     return list(instance.fetch_materializations(wanted, ascending=True, limit=BATCH).records)
 
 
-def retrain_sensor(pipeline: Pipeline, job: dg.JobDefinition) -> dg.SensorDefinition:
+def retrain_sensor(pipeline: Pipeline, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
     """One retrain request per new version of the bars, however many arrive between two ticks.
 
     The run key is the data version, because Dagster never forgets a run key: the same bytes again need no second training, and restated
@@ -54,7 +55,6 @@ def promotion_sensor(pipeline: Pipeline) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=pipeline.asset("publish_promotion"),
-        target=dg.AssetKey(pipeline.asset("promotion")),
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.STOPPED,
     )

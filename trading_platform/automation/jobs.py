@@ -1,0 +1,20 @@
+"""Jobs: what a sensor, a schedule or a person starts as one run."""
+
+from __future__ import annotations
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from trading_platform.assets.pipelines import Pipeline
+
+
+def retrain_job(pipeline: Pipeline) -> UnresolvedAssetJobDefinition:
+    """Everything between the bars and the report; bundles and promotions follow per training cutoff."""
+    names = [pipeline.asset("universe"), pipeline.features, pipeline.labels]
+    names += [pipeline.asset(name) for name in ("session_inputs", "alpha_lightgbm", "walk_forward_report")]
+    return dg.define_asset_job(
+        f"retrain_{pipeline.name}",
+        selection=dg.AssetSelection.assets(*names),
+        tags={"trading/heavy": "1"},
+        description="Universe to walk-forward report, with MLflow runs under one parent",
+    )
