@@ -126,11 +126,7 @@ class Fold:
         self.factors.open_row(int(panel.session[0]))
         if not decided:
             self.note_naked()
-            failed = body.get("inference") == "failed"
-            signals, inference = self.engine.signals, self.engine.signals.inference
-            signals.inference = None if failed else inference
-            block = signals.step(panel)
-            signals.inference = inference
+            block = self.engine.signals.step(panel, failed=body.get("inference") == "failed")
             self.row = (panel, block, context_of(body["context"]))
         self.factors.close_row(panel.fields["close"][0], panel.present[0])
         self.last_row = int(panel.timestamp[0])

@@ -57,7 +57,8 @@ def settings_of(world: World, url: str, **changes: Any) -> RunnerSettings:
     values: dict[str, Any] = {
         "account": ACCOUNT, "mode": "paper", "pipeline": world.inputs.pipeline, "lake": world.root / "lake",
         "journal": world.root / "journals" / f"{ACCOUNT}-paper.sqlite", "ledger": world.root / "ledger" / "promotion.jsonl",
-        "object_store": str(world.root / "bundles"), "profile": world.profile, "key": "key", "secret": "secret", "broker_url": url, "lockstep": True,
+        "object_store": str(world.root / "bundles"), "profile": world.profile, "key": "key", "secret": "secret",
+        "broker_url": url, "lockstep": True,
     }  # fmt: skip
     return RunnerSettings(**{**values, **changes})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from dataclasses import dataclass, field
 from datetime import date
@@ -17,16 +18,20 @@ from bundles import make_bundle, promote_to_paper
 from live_runner.simulator.server import Run, Simulator, bind, serve
 from live_runner.simulator.settings import VenueSettings
 from live_runner.simulator.tape import load_tape
+from trading_platform.backtest.run import BacktestResult, Sessions
+from trading_platform.backtest.run import run as run_backtest
 from trading_platform.calendar import MarketCalendar, date_of
 from trading_platform.contracts.instruments import Instrument
 from trading_platform.contracts.model import ModelConfig
 from trading_platform.contracts.panel import Panel
 from trading_platform.contracts.profile import Execution, Limits, ModelRules, Profile, Strategy
 from trading_platform.contracts.session_inputs import FileRef, SessionInputs, StateRef, Universe, encode_actions, pointer_path
+from trading_platform.engine.signals import Signals, joined
 from trading_platform.features.catalog.registry import feature_set
 from trading_platform.features.program import Program
 from trading_platform.market_data.corporate_actions import ActionTable, CorporateAction, FactorState
 from trading_platform.market_data.panel import build_panel
+from trading_platform.registry.bundle import load_bundle
 from trading_platform.registry.object_store import FileStore
 from trading_platform.registry.slots import Slots
 
@@ -89,6 +94,36 @@ class World:
         }  # fmt: skip
         return ModelConfig(**{**values, **changes})
 
+    def concluded(self, schedule: list[tuple[int, str, str]]) -> BacktestResult:
+        """What the backtest concludes on the traded rows; schedule: (first row, label, bundle id)."""
+        traded = self.panel.rows(self.first_row, self.panel.shape[0])
+        store, features = FileStore(self.root / "bundles"), feature_set(self.inputs.feature_set)
+        signals = Signals(self.profile, features, None, self.panel.instrument_ids)
+        signals.program.load_state(self.inputs.states[0].program.read(self.root / "lake"))
+        blocks, ages = [], np.zeros(traded.shape[0], np.int64)
+        for (start, label, bundle_id), end in zip(schedule, [*(row for row, _, _ in schedule[1:]), traded.shape[0]], strict=True):
+            model = load_bundle(store, label, bundle_id)
+            signals.swap(model)
+            blocks.append(signals.step(traded.rows(start, end)))
+            ages[start:end] = CALENDAR.positions(traded.session[start:end]) - CALENDAR.position(model.config.trained_through)
+        dates = [date_of(int(day)).isoformat() for day in traded.session]
+        return run_backtest(
+            self.profile,
+            traded,
+            joined(blocks),
+            Sessions.of(traded, CALENDAR),
+            self.actions,
+            self.instruments,
+            1_000_000.0,
+            sector=self.universe.sector_codes(),
+            adv_lots=np.array([self.universe.adv_row(day) for day in dates]),
+            model_age=ages,
+            audit=True,
+            models_schedule=[(row, (bundle_id,)) for row, _, bundle_id in schedule],
+            hashes={"universe": self.universe.hash, "corporate_actions": ActionTable(self.actions).hash, "calendar": CALENDAR.hash},
+            feature_hash=features.hash,
+        )
+
     def stage(self, url: str, label: str, bundle_id: str | None) -> None:
         """Ask for a model in Redis, as a sensor would."""
         client = redis.Redis.from_url(url)
@@ -109,7 +144,7 @@ def prices(generator: np.random.Generator, rows: int, width: int, scale: float) 
 
 
 def make_world(root: Path, timeframe: str = "1Day", traded: int = 12, seed: int = 3, profile: Profile = PROFILE) -> World:
-    """Publish a market: 140 sessions (or one session and a half of minutes) of history, then the rows to trade; one split and one dividend."""
+    """Publish a market: 140 sessions (one of minutes) of history, then the rows to trade; daily ones with a split and two dividends."""
     daily = timeframe == "1Day"
     days = [int(d) for d in CALENDAR.sessions(FIRST, date(2013, 12, 31))]
     if daily:
@@ -127,15 +162,15 @@ def make_world(root: Path, timeframe: str = "1Day", traded: int = 12, seed: int 
     actions = ()
     if daily:
         actions = (
-            CorporateAction(days[first_row + 4], "us:BB", split_ratio=4.0),
+            CorporateAction(days[first_row + 4], "us:AA", split_ratio=4.0),
             CorporateAction(days[first_row + 6], "us:CC", cash_dividend=0.337),
-            CorporateAction(days[first_row + 6], "us:DD", cash_dividend=0.253),
+            CorporateAction(days[first_row + 6], "us:GG", cash_dividend=0.253),
         )
         for name in ("open", "high", "low", "close"):
-            table[name][first_row + 4 :, 1] = np.round(table[name][first_row + 4 :, 1] / 4.0, 2)
-        table["high"][:, 1] = np.maximum.reduce([table[n][:, 1] for n in ("open", "high", "low", "close")])
-        table["low"][:, 1] = np.minimum.reduce([table[n][:, 1] for n in ("open", "low", "close")])
-        table["volume"][first_row + 4 :, 1] *= 4.0
+            table[name][first_row + 4 :, 0] = np.round(table[name][first_row + 4 :, 0] / 4.0, 2)
+        table["high"][:, 0] = np.maximum.reduce([table[n][:, 0] for n in ("open", "high", "low", "close")])
+        table["low"][:, 0] = np.minimum.reduce([table[n][:, 0] for n in ("open", "low", "close")])
+        table["volume"][first_row + 4 :, 0] *= 4.0
     else:
         present[first_row + 7 : first_row + 9, 2] = False  # a silent name
     return _publish(root, timeframe, profile, stamps, sessions, table, present, actions, first_row)
@@ -246,10 +281,8 @@ class Exchange:
     def _serve(self, run: Run) -> None:
         asyncio.set_event_loop(self._loop)
         self._task = self._loop.create_task(serve(run, self.simulator, self._listener, self._say))
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             self._loop.run_until_complete(self._task)
-        except asyncio.CancelledError:
-            pass
 
     def stop(self) -> None:
         if self._task is not None and self._thread.is_alive():

@@ -6,23 +6,50 @@ from collections.abc import Callable
 
 from market import Exchange, World
 
+from live_runner.replay import replay
 from live_runner.runner import Runner
+from trading_platform.contracts.canonical import canonical_bytes
 from trading_platform.contracts.journal import JournalReader, Kind
+from trading_platform.contracts.orders import Leg
 
 MOMENTUM = {"returns_21d": 1.0, "returns_5d": 0.5}
 
 
-def test_a_daily_stretch_trades(daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str) -> None:
+def test_a_daily_stretch_is_what_the_backtest_concludes(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
     label, bundle_id = daily.bundle("momentum", "1", MOMENTUM)
     daily.stage(redis_url, label, bundle_id)
     venue = exchange(daily)
     runner = play(daily, venue.url, redis_url=redis_url)
+    expected = daily.concluded([(0, label, bundle_id)])
     with JournalReader(runner.settings.journal) as reader:
         reader.verify()
-        kinds = [record.kind for record in reader.records()]
-        breaks = [record.body for record in reader.records(Kind.BREAK)]
-    print({kind: kinds.count(kind) for kind in sorted(set(kinds))})
-    assert breaks == []
-    assert kinds.count(Kind.DECISION) == 12
-    assert kinds.count(Kind.FILL) > 5
+        decisions = [canonical_bytes(record.body["decision"]) for record in reader.records(Kind.DECISION)]
+        fills = [(r.body["instrument_id"], r.body["side"], r.body["lots"], r.body["ticks"]) for r in reader.records(Kind.FILL)]
+        assert [record.body for record in reader.records(Kind.BREAK)] == []
+    for mine, theirs in zip(decisions, expected.decisions, strict=True):
+        assert mine == theirs.to_bytes()
+    names, sides = daily.panel.instrument_ids, {1: "buy", -1: "sell"}
+    assert fills == [(names[f["column"]], sides[int(f["side"])], f["lots"], f["ticks"]) for f in expected.fills]
+    assert len(fills) > 10
     assert runner.fold.positions() == venue.positions()
+    assert abs(runner.fold.cash - venue.venue.account.cash_cents / 100) < 0.005
+
+    again = replay(runner.settings.journal, daily.root / "lake", "daily", str(daily.root / "bundles"), daily.profile)
+    assert (again.decisions, again.different) == (12, ())
+
+
+def test_every_share_is_covered_at_the_venue(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    """Through fills, partial reductions, a 4:1 split: open sell stops of the venue equal the position."""
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    venue = exchange(daily)
+    runner = play(daily, venue.url, redis_url=redis_url)
+    stops: dict[str, int] = {}
+    for order in venue.venue.orders.open():
+        if order.kind == "stop":
+            stops[f"us:{order.symbol}"] = stops.get(f"us:{order.symbol}", 0) + order.left
+    assert stops == venue.positions() != {}
+    assert all(o.intent.time_in_force == "gtc" for o in runner.fold.book.open_orders() if o.intent.leg is Leg.PROTECT)
