@@ -56,14 +56,14 @@ class Tape:
         self.timeframe = timeframe
         self.bars = dict(sorted(bars.items()))
         self.actions = tuple(sorted(actions, key=lambda a: (a.ex_date, a.symbol, a.split_ratio, a.cash_dividend)))
-        self._at: dict[int, list[tuple[str, int]]] = {}
-        for symbol, series in self.bars.items():
-            for index, start in enumerate(series.start.tolist()):
-                self._at.setdefault(start, []).append((symbol, index))
+        self._newest: tuple[int, list[tuple[str, int]]] = (-1, [])
 
     def at(self, start: int) -> list[tuple[str, int]]:
         """(symbol, index) of every bar that begins at `start`, ascending by symbol."""
-        return self._at.get(start, [])
+        if self._newest[0] != start:  # an instant is asked for twice: by the matching and by the stream
+            places = ((symbol, series.start, int(np.searchsorted(series.start, start))) for symbol, series in self.bars.items())
+            self._newest = (start, [(symbol, i) for symbol, starts, i in places if i < len(starts) and starts[i] == start])
+        return self._newest[1]
 
     def starts(self, session: int, opens: int, closes: int) -> list[int]:
         """Starts of this session's bars inside regular hours, ascending; for 1Day the one start of the day."""
@@ -88,16 +88,17 @@ def load_tape(bars: Path, timeframe: str, calendar: MarketCalendar, actions: Pat
         raise InputError(f"timeframe {timeframe!r}", "simulator", f"use one of {', '.join(TIMEFRAMES)}")
     table = _read(bars, (*PRICE_FIELDS, "timestamp", "volume"))
     names = _symbols(table, bars)
-    columns = {name: _floats(table, name, bars) for name in (*PRICE_FIELDS, "volume", *OPTIONAL_FIELDS)}
     starts = _instants(table, bars)
-    rank = np.lexsort((starts, names))
-    names, starts = names[rank], starts[rank]
-    columns = {name: values[rank] for name, values in columns.items()}
-    _check(names, starts, columns, bars)
+    order = np.lexsort((starts, names.codes))
+    codes, starts = names.codes[order], starts[order]
+    columns = {name: _floats(table, name, bars)[order] for name in (*PRICE_FIELDS, "volume", *OPTIONAL_FIELDS)}
+    _check(codes, names.values, starts, columns, bars)
     sessions, starts, ends = _times(starts, timeframe, calendar, bars)
-    cuts = np.flatnonzero(np.r_[True, names[1:] != names[:-1], True])
+    cuts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1], True])
     series = {
-        str(names[low]): Bars(starts[low:high], ends[low:high], sessions[low:high], *(columns[f][low:high] for f in Bars.__slots__[3:]))
+        names.values[codes[low]]: Bars(
+            starts[low:high], ends[low:high], sessions[low:high], *(columns[f][low:high] for f in Bars.__slots__[3:])
+        )
         for low, high in pairwise(cuts.tolist())
     }
     return Tape(timeframe, series, load_actions(actions) if actions is not None else ())
@@ -116,7 +117,7 @@ def load_actions(path: Path) -> tuple[Action, ...]:
     if len(bad):
         i = int(bad[0])
         raise InputError(f"row {i}: split_ratio {ratio[i]}, cash_dividend {dividend[i]}", str(path), "correct the corporate action")
-    rows = zip(dates.to_pylist(), symbols.tolist(), ratio.tolist(), dividend.tolist(), strict=True)
+    rows = zip(dates.to_pylist(), (symbols.values[code] for code in symbols.codes), ratio.tolist(), dividend.tolist(), strict=True)
     return tuple(Action(int(d), str(s), r, c) for d, s, r, c in rows if r != 1.0 or c != 0.0)
 
 
@@ -137,12 +138,28 @@ def _read(path: Path, needed: tuple[str, ...]) -> pa.Table:
     return table
 
 
-def _symbols(table: pa.Table, path: Path) -> NDArray[np.str_]:
+@dataclass(frozen=True, slots=True)
+class Names:
+    """A column of symbols: row i holds `values[codes[i]]`; values ascend."""
+
+    values: tuple[str, ...]
+    codes: Ints
+
+
+def _symbols(table: pa.Table, path: Path) -> Names:
     named = "symbol" in table.column_names
-    values = table["symbol" if named else "instrument_id"].to_pylist()
-    if any(not isinstance(value, str) or not value for value in values):
+    column = table["symbol" if named else "instrument_id"]
+    if column.null_count or not (
+        pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_dictionary(column.type)
+    ):
+        raise InputError(f"the symbols are {column.type} with {column.null_count} nulls", str(path), "name every row's symbol")
+    encoded = column.combine_chunks().cast(pa.string()).dictionary_encode()
+    found = [value if named else symbol_of(value) for value in encoded.dictionary.to_pylist()]
+    if "" in found:
         raise InputError("a row without a symbol", str(path), "name every row's symbol")
-    return np.array(values if named else [symbol_of(value) for value in values], dtype=np.str_)
+    values = tuple(sorted(set(found)))
+    place = {value: code for code, value in enumerate(values)}
+    return Names(values, np.array([place[value] for value in found], dtype=np.int64)[encoded.indices.to_numpy()])
 
 
 def _floats(table: pa.Table, name: str, path: Path) -> Floats:
@@ -163,15 +180,15 @@ def _instants(table: pa.Table, path: Path) -> Ints:
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _check(names: NDArray[np.str_], starts: Ints, columns: dict[str, Floats], path: Path) -> None:
+def _check(codes: Ints, values: tuple[str, ...], starts: Ints, columns: dict[str, Floats], path: Path) -> None:
     o, h, low, c, volume = (columns[name] for name in (*PRICE_FIELDS, "volume"))
     prices = np.isfinite(o) & np.isfinite(h) & np.isfinite(low) & np.isfinite(c) & (low > 0.0)
     sound = prices & (h >= np.maximum(o, c)) & (low <= np.minimum(o, c)) & np.isfinite(volume) & (volume >= 0.0)
-    twice = np.r_[False, (names[1:] == names[:-1]) & (starts[1:] == starts[:-1])]
+    twice = np.r_[False, (codes[1:] == codes[:-1]) & (starts[1:] == starts[:-1])]
     for wrong, what in ((~sound, "prices or volume out of order"), (twice, "the same bar twice")):
         if wrong.any():
             i = int(np.argmax(wrong))
-            when = f"{names[i]} at {np.datetime64(int(starts[i]), 'ns')}Z"
+            when = f"{values[codes[i]]} at {np.datetime64(int(starts[i]), 'ns')}Z"
             row = f"{when}: open {o[i]}, high {h[i]}, low {low[i]}, close {c[i]}, volume {volume[i]}"
             raise InputError(f"{what}: {row}", str(path), "correct or drop the row")
 
