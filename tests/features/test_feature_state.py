@@ -18,7 +18,9 @@ from trading_platform.features.catalog import registry
 from trading_platform.features.expression import Expression, adj, ema, field, lag, log, mean, std
 from trading_platform.features.operators import kernel as kernels
 from trading_platform.features.operators import rolling_moments
+from trading_platform.features.operators.table import OPERATORS
 from trading_platform.features.program import FeatureSet, Program
+from trading_platform.features.reference import markdown
 
 VWAP_GAP = FeatureSet("gap", "test", {"vwap_gap": adj("close") / adj("vwap") - 1.0, "trend": mean(adj("close"), 5)})
 
@@ -203,6 +205,12 @@ def test_the_hash_sees_a_change_in_a_kernel_or_in_what_it_calls_and_only_then(mo
     assert version(average) == before[1]
 
 
+def test_the_hash_sees_an_argument_that_a_spec_derives(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = FeatureSet("s", "v", {"e": ema(adj("close"), 5)}).hash
+    monkeypatch.setitem(OPERATORS, "ema", replace(OPERATORS["ema"], extra=lambda params: (1.0 / params["n"],)))
+    assert FeatureSet("s", "v", {"e": ema(adj("close"), 5)}).hash != before
+
+
 def test_syntax_hash_ignores_layout_comments_and_docstrings(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text("def f(x):\n    return x + 1.0\n")
     (tmp_path / "two.py").write_text('def f( x ):\n    """Say what."""\n    # why\n    return (x +\n            1.0)\n')
@@ -228,3 +236,9 @@ def test_the_catalogue_is_large_enough_and_holds_what_sizing_reads(name: str) ->
     assert len(set(feature_set.names) - set(feature_set.level)) >= 32
     assert "atr_20_pct" in feature_set.names
     assert ("volatility_20d" if name == "core" else "volatility_60") in feature_set.names
+
+
+def test_the_reference_page_is_the_one_the_code_would_write() -> None:
+    page = Path(__file__).parents[2] / "docs" / "features.md"
+    command = "python -c \"from trading_platform.features.reference import markdown; print(markdown(), end='')\" > docs/features.md"
+    assert page.read_text() == markdown(), f"run: {command}"

@@ -53,11 +53,22 @@ def warm_up_of(features: Mapping[str, Expression]) -> int:
 
 
 def feature_hash(features: Mapping[str, Expression]) -> str:
-    """sha256 of the expression graph and of the syntax tree of each kernel it uses: the feature version (64 hex)."""
-    used = sorted({node.operator for node in nodes_of(features)} - set(LEAVES))
+    """The feature version (64 hex): expression graph, syntax tree of each kernel it uses, arguments the specs derive from the parameters."""
+    inner = [node for node in nodes_of(features) if node.operator not in LEAVES]
     return content_hash(
-        {"features": {name: x.key for name, x in features.items()}, "kernels": {name: syntax_hash(operator(name).kernel) for name in used}}
+        {
+            "features": {name: x.key for name, x in features.items()},
+            "kernels": {node.operator: syntax_hash(operator(node.operator).kernel) for node in inner},
+            "arguments": {node.key: list(arguments_of(node)) for node in inner},
+        }
     )
+
+
+def arguments_of(node: Expression) -> tuple[float, ...]:
+    """What a node's kernel gets beside state and inputs: its parameters in call order, then what the spec derives from them."""
+    spec = operator(node.operator)
+    params = {name: value for name, value in node.params if not isinstance(value, str)}
+    return (*(params[name] for name in spec.params), *spec.extra(params))
 
 
 def check(features: Mapping[str, Expression], where: str) -> None:

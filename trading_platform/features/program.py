@@ -137,10 +137,8 @@ class Program:
         self.reset()
 
     def _bind(self, node: Expression) -> None:
-        spec = operator(node.operator)
-        params = {name: value for name, value in node.params if not isinstance(value, str)}
-        self._operators[node.key] = spec
-        self._arguments[node.key] = (*(params[name] for name in spec.params), *spec.extra(params))
+        self._operators[node.key] = operator(node.operator)
+        self._arguments[node.key] = planning.arguments_of(node)
 
     def reset(self) -> None:
         """Forget every row: all instruments are cold."""
