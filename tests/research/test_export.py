@@ -44,7 +44,7 @@ def test_the_served_model_is_the_judged_one_to_the_bit(exported: export.Exported
 
 def test_thresholds_are_float32_and_decide_as_before(model: bytes) -> None:
     target = ROWS[:, 2].astype(np.float64)
-    options = {**lightgbm.Parameters(rounds=20, min_data_in_leaf=50).options(1), "max_bin": 255}
+    options = {**lightgbm.Parameters(rounds=20, min_data_in_leaf=50).options(1, 5_000), "max_bin": 255}
     raw = library.train(options, library.Dataset(ROWS.astype(np.float64) * (1 + 1e-9), target), 20).model_to_string().encode()
     made = lightgbm.exact(raw)
     probes = ROWS[:4000]

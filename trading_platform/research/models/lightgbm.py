@@ -24,7 +24,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Hyper-parameters; names are LightGBM's. They are part of the recipe's hash."""
+    """Hyper-parameters; names are LightGBM's. They are part of the recipe's hash.
+
+    min_data_in_leaf is for large cross-sections: a training set of few rows uses a twentieth of them instead, so that five names can learn.
+    """
 
     rounds: int = 150
     num_leaves: int = 31
@@ -37,9 +40,13 @@ class Parameters:
     lambda_l2: float = 1.0
     objective: str = "regression"
 
-    def options(self, seed: int) -> dict[str, object]:
-        """LightGBM's parameter dictionary: deterministic, quiet, one thread."""
-        given = {k: v for k, v in asdict(self).items() if k != "rounds"}
+    def leaf(self, rows: int) -> int:
+        """Rows that a leaf needs when `rows` are given."""
+        return min(self.min_data_in_leaf, rows // 20)
+
+    def options(self, seed: int, rows: int) -> dict[str, object]:
+        """LightGBM's parameter dictionary for a training set of `rows`: deterministic, quiet, one thread."""
+        given = {k: v for k, v in asdict(self).items() if k != "rounds"} | {"min_data_in_leaf": self.leaf(rows)}
         fixed = {
             "seed": seed,
             "deterministic": True,
@@ -69,12 +76,11 @@ def train(
         raise InputError(
             f"features {features.shape}, targets {target.shape}, {len(names)} names", "research.models.lightgbm", "one row per target"
         )
-    if target.size < 2 * parameters.min_data_in_leaf:
-        fix = "give more rows, or a smaller min_data_in_leaf"
-        raise InputError(f"{target.size} rows cannot fill two leaves of {parameters.min_data_in_leaf}", "research.models.lightgbm", fix)
+    if parameters.leaf(target.size) < 1:
+        raise InputError(f"{target.size} rows cannot fill a tree", "research.models.lightgbm", "give at least 20 rows with labels")
     if not bool(np.isfinite(target).all()):
         raise InputError("targets hold NaN or inf", "research.models.lightgbm", "leave out the cells whose horizon is not complete")
-    options = parameters.options(seed)
+    options = parameters.options(seed, target.size)
     columns = [name.replace(" ", "_") for name in names]
     data = lightgbm.Dataset(features, target, weight=weights, feature_name=columns, params=options)
     booster = lightgbm.train(options, data, num_boost_round=parameters.rounds)
