@@ -53,12 +53,12 @@ def warm_up_of(features: Mapping[str, Expression]) -> int:
 
 
 def feature_hash(features: Mapping[str, Expression]) -> str:
-    """The feature version (64 hex): expression graph, syntax tree of each kernel it uses, arguments the specs derive from the parameters."""
+    """The feature version (64 hex): expression graph, syntax tree of each kernel used, arguments the specs derive from the parameters."""
     inner = [node for node in nodes_of(features) if node.operator not in LEAVES]
     return content_hash(
         {
             "features": {name: x.key for name, x in features.items()},
-            "kernels": {node.operator: syntax_hash(operator(node.operator).kernel) for node in inner},
+            "kernels": {name: syntax_hash(operator(name).kernel) for name in sorted({node.operator for node in inner})},
             "arguments": {node.key: list(arguments_of(node)) for node in inner},
         }
     )
