@@ -12,7 +12,6 @@ from typing import Any
 
 from live_runner.simulator.settings import VenueSettings
 from live_runner.simulator.wire import (
-    ASSET_NAMESPACE,
     MICRO_PER_CENT,
     Json,
     asset_id,
@@ -194,8 +193,8 @@ class Account:
         equity, long, short = self.equity_micro, self.long_micro, self.short_micro
         power = money(self.buying_power_cents(reserved_cents))
         return {
-            "id": asset_id(f"account:{self.settings.seed}"),
-            "account_number": f"PA{ASSET_NAMESPACE.int % 10**6:06d}{self.settings.seed:04d}",
+            "id": asset_id(f"account:{self.settings.account_key}"),
+            "account_number": f"PA{self.settings.seed:05d}{self.settings.account:05d}",
             "status": "ACTIVE",
             "crypto_status": "INACTIVE",
             "currency": "USD",
@@ -257,6 +256,7 @@ class Account:
     def state(self) -> dict[str, Any]:
         """Closing books for the state file: cash, positions and marks, and the cash left when the positions are settled at their marks."""
         return {
+            "account": self.settings.account,
             "cash": money(self.cash_cents),
             "closing_cash": micro_money(self.equity_micro),
             "positions": {s: {"qty": str(p.lots), "price": micro_price(self.marks[s])} for s, p in sorted(self.positions.items())},

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from live_runner.simulator.faults import load_faults
-from live_runner.simulator.server import Run, Simulator, bind, serve, starting_cash
+from live_runner.simulator.server import Run, Simulator, bind, serve, starting_account
 from live_runner.simulator.settings import VenueSettings
 from live_runner.simulator.tape import TIMEFRAMES, load_tape
 from live_runner.simulator.wire import NS, Json
@@ -68,9 +68,11 @@ def run(args: argparse.Namespace) -> int:
     calendar = MarketCalendar()
     if args.end < args.start:
         raise InputError(f"--end {args.end} is before --start {args.start}", "simulator", "give the first session, then the last")
+    account, cash_cents = starting_account(args.state, _cents(args.cash))
     settings = VenueSettings(
         seed=args.seed,
-        cash_cents=starting_cash(args.state, _cents(args.cash)),
+        account=account,
+        cash_cents=cash_cents,
         half_spread_bps=args.half_spread_bps,
         impact_bps=args.impact_bps,
         participation=args.participation,

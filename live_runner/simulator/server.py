@@ -99,18 +99,19 @@ def bind(port: int) -> socket.socket:
     return listener
 
 
-def starting_cash(path: Path | None, otherwise: int) -> int:
-    """Cents the account starts with: what the previous run left in its state file, or `otherwise` when there is none."""
+def starting_account(path: Path | None, cash_cents: int) -> tuple[int, int]:
+    """(number of the account, cents it starts with): the one behind the account that closed in the state file, or 1 with `cash_cents`."""
     if path is None or not path.exists():
-        return otherwise
+        return 1, cash_cents
     try:
-        dollars, _, cents = str(orjson.loads(path.read_bytes())["closing_cash"]).partition(".")
-        found = int(dollars) * 100 + int(cents)
+        closed = orjson.loads(path.read_bytes())
+        dollars, _, cents = str(closed["closing_cash"]).partition(".")
+        found, number = int(dollars) * 100 + int(cents), int(closed["account"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"not a simulator state: {error}", str(path), "delete it to start with --cash") from error
     if found <= 0:
-        raise InputError(f"the last run closed with {found / 100}", str(path), "delete it to start with --cash")
-    return found
+        raise InputError(f"the last account closed with {found / 100}", str(path), "delete it to start with --cash")
+    return number + 1, found
 
 
 def write_state(path: Path, state: Json) -> None:

@@ -13,7 +13,8 @@ _COSTS = Costs()
 
 @dataclass(frozen=True, slots=True)
 class VenueSettings:
-    """cash_cents: the account's first deposit. Costs as in `contracts.profile.Costs`: basis points and a share of the bar's volume.
+    """account: its number; a new one gets new ids for everything. cash_cents: its first deposit. Costs as in `contracts.profile.Costs`:
+    basis points and a share of the bar's volume.
 
     multiplier: 1 cash account, 2 Reg T margin. shorts: the account may open shorts. requests_per_minute: of the trading API, per key and
     virtual minute, 0 = unlimited. key, secret: the only ones accepted; empty = any non-empty pair. bar_delay_ns: how long after its end a
@@ -21,6 +22,7 @@ class VenueSettings:
     """
 
     seed: int = 0
+    account: int = 1
     cash_cents: int = 100_000_000
     half_spread_bps: float = _COSTS.half_spread_bps
     impact_bps: float = _COSTS.impact_bps
@@ -32,9 +34,16 @@ class VenueSettings:
     secret: str = ""
     bar_delay_ns: int = 0
 
+    @property
+    def account_key(self) -> str:
+        """What all ids of this account are made from."""
+        return f"{self.seed}.{self.account}"
+
     def __post_init__(self) -> None:
         numbers = (self.half_spread_bps, self.impact_bps, self.participation)
-        sound = all(math.isfinite(n) and n >= 0.0 for n in numbers) and self.cash_cents > 0 and self.multiplier in (1, 2)
+        sound = (
+            all(math.isfinite(n) and n >= 0.0 for n in numbers) and self.cash_cents > 0 and self.account > 0 and self.multiplier in (1, 2)
+        )
         if not sound or self.participation > 1.0 or self.requests_per_minute < 0 or self.bar_delay_ns < 0:
             raise InputError(
                 f"these settings make no venue: {self.cash_cents / 100} cash, costs {numbers}, multiplier {self.multiplier}",

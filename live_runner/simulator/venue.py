@@ -41,10 +41,10 @@ class Venue:
         self.session = session
         self.is_open = False
         self.log = log
-        self.ids = Ids(settings.seed)
+        self.ids = Ids(settings.account_key)
         self.orders = OrderBook()
         self.account = Account(settings, start_ns)
-        self.activities = ActivityLog(self.ids, asset_id(f"account:{settings.seed}"))
+        self.activities = ActivityLog(self.ids, asset_id(f"account:{settings.account_key}"))
         self._on_update = on_update
         self._costs = np.array([settings.half_spread_bps, settings.impact_bps, settings.participation])
         self._arrivals = 0

@@ -130,10 +130,10 @@ def asset_id(symbol: str) -> str:
 
 
 class Ids:
-    """Identifiers that are functions of (seed, event_seq) and a count within the event, so the same run makes the same ids."""
+    """Identifiers that are functions of (seed and account, event_seq) and a count within the event: the same run makes the same ids."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, account_key: str) -> None:
+        self._account_key = account_key
         self._event = 0
         self._count = 0
 
@@ -146,4 +146,4 @@ class Ids:
     def next(self, kind: str) -> str:
         """The next identifier of this event."""
         self._count += 1
-        return str(uuid.uuid5(EVENT_NAMESPACE, f"{self._seed}|{self._event}|{self._count}|{kind}"))
+        return str(uuid.uuid5(EVENT_NAMESPACE, f"{self._account_key}|{self._event}|{self._count}|{kind}"))

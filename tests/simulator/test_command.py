@@ -81,7 +81,10 @@ def test_two_runs_pass_the_closing_cash_on_and_write_the_same_log(launch: Any, w
     assert endings[0] == orjson.loads(state.read_bytes())
     assert (endings[0]["cash"], endings[0]["closing_cash"]) == ("3983.00", "5033.00")  # 100 shares bought at 10.17, marked at 10.50
     exchange, _ = launch(bars, "--state", str(state))
-    assert requests.get(f"{exchange.http}/v2/account", headers=HEADERS, timeout=10).json()["cash"] == "5033.00"
+    account = requests.get(f"{exchange.http}/v2/account", headers=HEADERS, timeout=10).json()
+    assert (account["cash"], account["account_number"]) == ("5033.00", "PA0000000002")
+    opening = orjson.loads(logs[0].splitlines()[0])["body"]
+    assert account["id"] != opening["account_id"]
 
 
 def test_a_signal_ends_it_and_leaves_the_state_alone(launch: Any, write_bars: Any, tmp_path: Path) -> None:

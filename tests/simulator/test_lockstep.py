@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import uuid
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from simulated_exchange import MONDAY, TUESDAY, Attached, Exchange, bars_of
 from websockets.sync.client import connect
 
 from live_runner.simulator.tape import Action, Tape
+from live_runner.simulator.wire import Ids
 from trading_platform.calendar import day_of
 
 HEADERS = {"APCA-API-KEY-ID": "key", "APCA-API-SECRET-KEY": "secret"}
@@ -156,6 +158,13 @@ def test_two_runs_with_two_clients_are_the_same_bytes(start: Any, calendar: Any)
     assert sum(b'"event":"partial_fill"' in line for line in one) > 0  # they compete for the same volume
     assert one == two
     assert heard_one == heard_two
+
+
+def test_an_id_that_is_drawn_elsewhere_shows(start: Any, calendar: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(MONDAY, m, (10.0, 10.5, 9.5, 10.1, 2_000.0)) for m in range(3)]
+    tape = Tape("1Min", {"AAPL": bars_of(calendar, "1Min", rows)})
+    monkeypatch.setattr(Ids, "next", lambda self, kind: str(uuid.uuid4()))
+    assert two_clients(start, tape, slow="")[0] != two_clients(start, tape, slow="")[0]
 
 
 def test_minute_events_come_fills_first_then_bars_then_timers(start: Any, calendar: Any) -> None:
