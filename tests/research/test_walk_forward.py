@@ -116,8 +116,9 @@ def test_a_fold_that_learns_from_its_own_test_is_refused() -> None:
 
 def test_training_says_what_is_missing() -> None:
     x, y = np.zeros((30, 3), np.float32), np.zeros(30)
-    with pytest.raises(InputError, match="two leaves"):
-        lightgbm.train(x, y, NAMES, SMALL, 1)
+    with pytest.raises(InputError, match="19 rows cannot fill a tree"):
+        lightgbm.train(x[:19], y[:19], NAMES, SMALL, 1)
+    assert lightgbm.Parameters().leaf(378) == 18 and lightgbm.Parameters().leaf(70_000) == 200
     with pytest.raises(InputError, match="NaN"):
         lightgbm.train(np.zeros((60, 3), np.float32), np.full(60, np.nan), NAMES, SMALL, 1)
     with pytest.raises(CorruptionError, match="not a LightGBM text model"):
