@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,7 @@ class _Chunk:
     """What one call of step works on."""
 
     panel: Panel
-    out: NDArray
+    out: NDArray[Any]
     wide: list[NDArray[np.float64]]
     start: int
     rows: int
@@ -146,7 +147,7 @@ class Program:
         self.rows_seen = np.zeros(width, np.int64)
         self._timeframe = ""
         self._last_timestamp = 0
-        self._state: dict[str, dict[str, NDArray]] = {}
+        self._state: dict[str, dict[str, NDArray[Any]]] = {}
         for key, spec in self._operators.items():
             shapes = spec.state(dict(zip(spec.params, self._arguments[key], strict=False)))
             self._state[key] = {name: np.zeros((*shape, width), dtype) for name, (shape, dtype) in shapes.items()}
@@ -161,7 +162,7 @@ class Program:
         """Timestamp (UTC ns, bar start) of the newest row seen; 0 when none was."""
         return self._last_timestamp
 
-    def step(self, panel: Panel, out: NDArray | None = None) -> NDArray:
+    def step(self, panel: Panel, out: NDArray[Any] | None = None) -> NDArray:
         """Advance over the rows of `panel` and return their features, (T, S, F), columns ordered as `feature_set.names`.
 
         `out` (C-contiguous, float32 or float64) receives the result; without it a new float32 array does. Kernels and state are float64,
@@ -175,10 +176,15 @@ class Program:
             out = np.empty(shape, np.float32)
         if out.shape != shape or out.dtype not in (np.float32, np.float64) or not out.flags.c_contiguous:
             raise InputError(f"out is {out.dtype} {out.shape}", "Program.step", f"give a C-contiguous float32 or float64 array of {shape}")
-        if rows == 0:
-            return out
-        block_rows = min(rows, BLOCK_ROWS)
-        wide = [np.empty(block_rows * width) for _ in range(self._plan.wide)]
+        if rows:
+            self._advance(panel, out)
+            self.rows_seen += panel.present.sum(axis=0)
+            self._timeframe, self._last_timestamp = panel.timeframe, int(panel.timestamp[-1])
+        return out
+
+    def _advance(self, panel: Panel, out: NDArray[Any]) -> None:
+        rows, width = panel.shape
+        wide = [np.empty(min(rows, BLOCK_ROWS) * width) for _ in range(self._plan.wide)]
         blocks_of = self._column_blocks(rows, width)
         alone = self._threads == 1 or len(blocks_of) == 1
         with np.errstate(all="ignore"), nullcontext() if alone else ThreadPoolExecutor(self._threads) as pool:
@@ -189,10 +195,7 @@ class Program:
                 chunk = _Chunk(panel, out, views, start, count)
                 for index in range(len(self._plan.levels)):
                     self._run_cross(index, chunk)
-                    self.undefined_count += sum(run(lambda cut, index=index, chunk=chunk: self._run_block(index, chunk, *cut), blocks_of))
-        self.rows_seen += panel.present.sum(axis=0)
-        self._timeframe, self._last_timestamp = panel.timeframe, int(panel.timestamp[-1])
-        return out
+                    self.undefined_count += sum(run(partial(self._run_block, index, chunk), blocks_of))
 
     def _check(self, panel: Panel) -> None:
         where = f"feature set {self.feature_set.name}"
@@ -231,7 +234,8 @@ class Program:
             key = step.node.key
             self.undefined_count += self._operators[key].kernel(member, *inputs, *self._arguments[key], chunk.wide[step.out])
 
-    def _run_block(self, index: int, chunk: _Chunk, lo: int, hi: int) -> int:
+    def _run_block(self, index: int, chunk: _Chunk, columns: tuple[int, int]) -> int:
+        lo, hi = columns
         work = self._workspace(chunk.rows * (hi - lo))
         work.view(chunk.rows, hi - lo, len(self.feature_set.names))
         panel, slots, made = chunk.panel, work.blocks, 0
@@ -284,7 +288,7 @@ class Program:
         place = {name: column for column, name in enumerate(saved.instrument_ids)}
         own = [column for column, name in enumerate(self.instrument_ids) if name in place]
         theirs = [place[self.instrument_ids[column]] for column in own]
-        loaded: dict[str, dict[str, NDArray]] = {}
+        loaded: dict[str, dict[str, NDArray[Any]]] = {}
         for key, held in self._state.items():
             loaded[key] = {}
             for name, array in held.items():
