@@ -4,6 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from trading_platform.contracts.errors import InputError, TransientError
 from trading_platform.registry.slots import Slots
@@ -104,6 +106,6 @@ def test_swaps_are_acknowledged_on_a_stream(client: redis.Redis) -> None:
 def test_an_unknown_slot_is_bad_input_and_a_dead_redis_is_transient(client: redis.Redis) -> None:
     with pytest.raises(InputError, match="weekly"):
         Slots(client, "default", "paper").stage("weekly", "alpha_v1", None)
-    dead = Slots(redis.Redis(port=1, socket_connect_timeout=0.2), "default", "paper")
+    dead = Slots(redis.Redis(port=1, socket_connect_timeout=0.2, retry=Retry(NoBackoff(), 0)), "default", "paper")
     with pytest.raises(TransientError, match="Redis did not answer"):
         dead.active("daily")
