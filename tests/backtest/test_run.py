@@ -141,14 +141,17 @@ def test_limits_hold_after_every_row(audited: tuple[BacktestResult, Panel, Profi
 
 
 def test_an_intraday_order_never_reaches_the_next_session() -> None:
-    panel, sessions = minute_market(4, 50, 10, 2)
+    panel, early = minute_market(4, 50, 10, 2)
+    sessions = replace(early, close_ns=early.close_ns + HOUR_NS)  # bars of the last hour are missing: the last row still plans orders
     chosen, features = profile(), feature_set()
     block = Signals(chosen, features, linear_model(features, {"momentum_3": 1.0}), panel.instrument_ids).step(panel)
     result = run(chosen, panel, block, sessions, (), instruments_of(10), 1e6, audit=True)
     first_rows = np.flatnonzero(np.diff(panel.session, prepend=-1))
     planned = result.fills[[LEG_OF[int(leg)] is not Leg.PROTECT for leg in result.fills["leg"]]]
     assert len(planned) > 20 and not np.isin(planned["row"], first_rows).any()
-    assert all(not result.decisions[t - 1].orders for t in first_rows[1:])
+    assert any(result.decisions[t - 1].orders for t in first_rows[1:])
+    whole = run(chosen, panel, block, early, (), instruments_of(10), 1e6, audit=True)
+    assert not any(whole.decisions[t - 1].orders for t in first_rows[1:])  # the session is over: nothing is planned
 
 
 def test_a_split_and_a_dividend_leave_no_step_in_equity_and_drop_the_old_price_order() -> None:
@@ -160,11 +163,26 @@ def test_a_split_and_a_dividend_leave_no_step_in_equity_and_drop_the_old_price_o
     assert result.equity.tolist() == [100_000.0] * 6
     assert result.account.position.tolist() == [4 * 499, 0]
     assert result.account.stop_ticks[0] == 2_350
-    # an order decided on the last row before the split carries a price of the old share
-    flipped = trade(free_profile(), panel, sessions, [[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 4, 100_000.0, actions=action)
-    assert "us:S000" in [order.instrument_id for order in flipped.decisions[2].orders]
-    assert not ((flipped.fills["row"] == 3) & (flipped.fills["column"] == 0)).any()
-    assert flipped.account.position[0] == 0  # sold one row later, at the new price
+
+
+def test_a_splitting_name_drops_the_order_priced_for_the_old_share() -> None:
+    before, after, other = (100.0, 101.0, 99.0, 100.0), (400.0, 401.0, 399.0, 400.0), (50.0, 51.0, 49.0, 50.0)
+    panel, sessions = small_panel([[before, other]] * 3 + [[after, other]] * 3)
+    action = (CorporateAction(int(panel.session[3]), "us:S000", 0.25, 0.0),)  # 1:4
+    result = trade(free_profile(), panel, sessions, [[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 4, 100_000.0, actions=action)
+    assert next((order.instrument_id, order.lots) for order in result.decisions[2].orders) == ("us:S000", 499)
+    mine = result.fills[result.fills["column"] == 0]
+    assert [(int(f["row"]), int(f["side"]), int(f["lots"])) for f in mine] == [(1, 1, 499), (4, -1, 124)]
+    assert result.account.cash[0] + result.account.position[1] * 50.0 == pytest.approx(100_000.0)  # three quarters of a share in cash
+
+
+def test_a_reductions_shares_are_not_under_the_stop_too() -> None:
+    calm, other = (100.0, 101.0, 99.0, 100.0), (50.0, 51.0, 49.0, 50.0)
+    wild = (100.0, 112.0, 90.0, 101.0)  # reaches the stop at 94 and the exit's limit in one bar
+    panel, sessions = small_panel([[calm, other]] * 3 + [[wild, other], [calm, other]])
+    result = trade(free_profile(), panel, sessions, [[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 3, 100_000.0)
+    sold = result.fills[(result.fills["column"] == 0) & (result.fills["side"] < 0)]
+    assert [(int(f["row"]), int(f["lots"]), LEG_OF[int(f["leg"])]) for f in sold] == [(3, 499, Leg.REDUCE)]
 
 
 def test_kill_levels_halt_entries_and_flatten_everything() -> None:

@@ -18,8 +18,10 @@ from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.profile import Execution, Limits, ModelRules, Profile, Strategy
 from trading_platform.engine import account as accounts
 from trading_platform.engine.account import AccountState, Grid, copy_state, empty_account
-from trading_platform.engine.decide import decide_row
+from trading_platform.engine.decide import decide_row, order_toward
+from trading_platform.engine.risk.position import crosses_zero, not_member, position_limit
 from trading_platform.engine.rows import ALLOWED, DENIED, ENTER, FLATTEN, NOT_APPLIED, REDUCE, Plan, Row, empty_book, empty_plan, numbers_of
+from trading_platform.engine.sizing import target_lots
 
 WIDTH = 4
 OPEN, CLOSE = 14 * HOUR_NS, 21 * HOUR_NS
@@ -208,8 +210,6 @@ def test_a_non_member_is_never_entered_and_a_held_one_leaves() -> None:
 
 
 def test_membership_and_size_of_a_reduction_are_checked_by_their_own_functions() -> None:
-    from trading_platform.engine.risk.position import crosses_zero, not_member
-
     assert not_member(True)[2] and not not_member(False)[2]
     assert crosses_zero(70, 100, 30) == (70.0, 70.0, True)
     assert crosses_zero(71, 100, 30) == (70.0, 71.0, False)
@@ -318,6 +318,28 @@ def test_the_same_inputs_give_the_same_bytes_and_change_no_position(lots: list[i
     fresh = empty_account(WIDTH, scene.cash)
     with_positions(*lots)(fresh)
     assert after.position.tolist() == fresh.position.tolist() and after.cash[0] == fresh.cash[0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(-900, 900), st.integers(-900, 900), st.integers(0, 900), st.integers(0, 900))
+def test_a_change_of_side_passes_through_flat(position: int, target: int, buying: int, selling: int) -> None:
+    state = empty_account(1, 0.0)
+    state.position[0], state.working_buy[0], state.working_sell[0] = position, buying, selling
+    side, lots, reduction = order_toward(state, 0, target)
+    assert lots >= 0
+    if reduction and lots:
+        assert side * position < 0 and lots <= abs(position) - (selling if position > 0 else buying)
+    elif lots:
+        assert side * position >= 0 and (position + side * lots - target) * side <= 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 5_000), st.integers(100, 50_000), st.sampled_from([0.03, 0.05, 0.07, 0.1]))
+def test_a_value_equal_to_its_cap_is_never_over_it(lots: int, ticks: int, cap: float) -> None:
+    price = ticks / 100
+    equity = lots * price / cap
+    sized = target_lots(cap, equity, price, 1)
+    assert position_limit(sized * price, equity, cap)[2] and sized in (lots, lots - 1)
 
 
 def test_equal_risk_shares_the_budget_by_volatility_and_keeps_every_cap() -> None:

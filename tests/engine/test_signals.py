@@ -69,6 +69,18 @@ def test_a_swap_warms_the_new_bundles_latch_on_the_rows_kept_and_inherits_nothin
     assert after.held.tobytes() != inherited.held.tobytes()
 
 
+def test_a_swap_forgets_a_latch_that_the_new_bundle_never_set() -> None:
+    panel = market()
+    member = panel.member.copy()
+    member[:, 4] = False
+    running = signals(FIRST)
+    running.latched[4] = True
+    running.step(replace(panel, member=member))
+    assert running.latched[4]
+    running.swap(SECOND)
+    assert not running.latched[4]
+
+
 def test_a_swap_between_chunks_depends_on_no_chunking() -> None:
     panel = market()
     once, often = signals(FIRST), signals(FIRST)

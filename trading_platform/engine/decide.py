@@ -84,7 +84,7 @@ def _targets(state: AccountState, row: Row, numbers: Numbers, grid: Grid, plan: 
 
 
 @njit(cache=True, nogil=True)
-def _order_of(state: AccountState, s: int, target: int) -> tuple[int, int, bool]:
+def order_toward(state: AccountState, s: int, target: int) -> tuple[int, int, bool]:
     """(side, lots, is_reduction) that moves instrument `s` toward its target, open orders counted as filled; lots 0 for none (T14).
 
     A reduction never crosses zero: the other side is entered at a later row, from flat.
@@ -110,7 +110,7 @@ def _plan_orders(state: AccountState, row: Row, grid: Grid, plan: Plan) -> int:
     reductions, entries, value = np.empty(width, np.int64), np.empty(width, np.int64), np.zeros(width)
     n_reductions = n_entries = 0
     for s in range(width):
-        side, lots, reduction = _order_of(state, s, plan.target[s])
+        side, lots, reduction = order_toward(state, s, plan.target[s])
         price = planning_price(row.quote_mid[s], state.mark[s])
         if lots == 0 or not price > 0.0:
             continue

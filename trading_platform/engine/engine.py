@@ -6,6 +6,7 @@ mode uses it too.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,8 +35,9 @@ LEGS = {ENTER: Leg.ENTER, REDUCE: Leg.REDUCE, FLATTEN: Leg.FLATTEN}
 CODE_NAMES = tuple(code.name for code in CheckCode)
 
 
+@functools.cache
 def engine_hash() -> str:
-    """sha256 of the sources of features, matching and engine: what a decision's code was."""
+    """sha256 of the sources of features, matching and engine, read once: what the code of this process's decisions was."""
     return kernel_cache.source_hash()
 
 

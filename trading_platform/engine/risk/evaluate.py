@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
 import trading_platform.kernel_cache  # noqa: F401  (names the cache folder before the first kernel)
@@ -20,32 +21,33 @@ from trading_platform.engine.risk import portfolio as portfolio_risk
 from trading_platform.engine.risk import position as position_risk
 from trading_platform.engine.rows import ALLOWED, DENIED, SECTORS, Book, Numbers, Plan, Row
 
-KILL_SWITCH = int(CheckCode.KILL_SWITCH)
-POSITION_LIMIT = int(CheckCode.POSITION_LIMIT)
-GROSS_EXPOSURE = int(CheckCode.GROSS_EXPOSURE)
-SHORT_EXPOSURE = int(CheckCode.SHORT_EXPOSURE)
-MAX_POSITIONS = int(CheckCode.MAX_POSITIONS)
-SECTOR_EXPOSURE = int(CheckCode.SECTOR_EXPOSURE)
-LEVERAGE = int(CheckCode.LEVERAGE)
-BUYING_POWER = int(CheckCode.BUYING_POWER)
-MAINTENANCE_EXCESS = int(CheckCode.MAINTENANCE_EXCESS)
-DAILY_DRAWDOWN = int(CheckCode.DAILY_DRAWDOWN)
-CONSECUTIVE_LOSSES = int(CheckCode.CONSECUTIVE_LOSSES)
-MAX_TRADES = int(CheckCode.MAX_TRADES)
-ORDER_BUDGET = int(CheckCode.ORDER_BUDGET)
-PER_TRADE_RISK = int(CheckCode.PER_TRADE_RISK)
-PARTICIPATION = int(CheckCode.PARTICIPATION)
-PRICE_COLLAR = int(CheckCode.PRICE_COLLAR)
-STALE_QUOTE = int(CheckCode.STALE_QUOTE)
-COVERAGE = int(CheckCode.COVERAGE)
-UNKNOWN_ORDER = int(CheckCode.UNKNOWN_ORDER)
-HANDS_OFF = int(CheckCode.HANDS_OFF)
-NOT_MEMBER = int(CheckCode.NOT_MEMBER)
-MODEL_AGE = int(CheckCode.MODEL_AGE)
-CROSSES_ZERO = int(CheckCode.CROSSES_ZERO)
-ACCOUNT_FLAGS = int(CheckCode.ACCOUNT_FLAGS)
-NAKED_LIMIT = int(CheckCode.NAKED_LIMIT)
-ENTRY_WINDOW = int(CheckCode.ENTRY_WINDOW)
+# NumPy scalars, not ints: Numba compiles a function once more for each literal int it is called with.
+KILL_SWITCH = np.int64(CheckCode.KILL_SWITCH)
+POSITION_LIMIT = np.int64(CheckCode.POSITION_LIMIT)
+GROSS_EXPOSURE = np.int64(CheckCode.GROSS_EXPOSURE)
+SHORT_EXPOSURE = np.int64(CheckCode.SHORT_EXPOSURE)
+MAX_POSITIONS = np.int64(CheckCode.MAX_POSITIONS)
+SECTOR_EXPOSURE = np.int64(CheckCode.SECTOR_EXPOSURE)
+LEVERAGE = np.int64(CheckCode.LEVERAGE)
+BUYING_POWER = np.int64(CheckCode.BUYING_POWER)
+MAINTENANCE_EXCESS = np.int64(CheckCode.MAINTENANCE_EXCESS)
+DAILY_DRAWDOWN = np.int64(CheckCode.DAILY_DRAWDOWN)
+CONSECUTIVE_LOSSES = np.int64(CheckCode.CONSECUTIVE_LOSSES)
+MAX_TRADES = np.int64(CheckCode.MAX_TRADES)
+ORDER_BUDGET = np.int64(CheckCode.ORDER_BUDGET)
+PER_TRADE_RISK = np.int64(CheckCode.PER_TRADE_RISK)
+PARTICIPATION = np.int64(CheckCode.PARTICIPATION)
+PRICE_COLLAR = np.int64(CheckCode.PRICE_COLLAR)
+STALE_QUOTE = np.int64(CheckCode.STALE_QUOTE)
+COVERAGE = np.int64(CheckCode.COVERAGE)
+UNKNOWN_ORDER = np.int64(CheckCode.UNKNOWN_ORDER)
+HANDS_OFF = np.int64(CheckCode.HANDS_OFF)
+NOT_MEMBER = np.int64(CheckCode.NOT_MEMBER)
+MODEL_AGE = np.int64(CheckCode.MODEL_AGE)
+CROSSES_ZERO = np.int64(CheckCode.CROSSES_ZERO)
+ACCOUNT_FLAGS = np.int64(CheckCode.ACCOUNT_FLAGS)
+NAKED_LIMIT = np.int64(CheckCode.NAKED_LIMIT)
+ENTRY_WINDOW = np.int64(CheckCode.ENTRY_WINDOW)
 
 
 @njit(cache=True, nogil=True)
