@@ -29,7 +29,7 @@ from live_runner.simulator.settings import VenueSettings
 from live_runner.simulator.streams import Streams
 from live_runner.simulator.tape import Tape
 from live_runner.simulator.venue import Venue
-from live_runner.simulator.wire import Json
+from live_runner.simulator.wire import Json, money
 from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts.errors import InputError
 
@@ -100,7 +100,7 @@ def bind(port: int) -> socket.socket:
 
 
 def starting_account(path: Path | None, cash_cents: int) -> tuple[int, int]:
-    """(number of the account, cents it starts with): the one behind the account that closed in the state file, or 1 with `cash_cents`."""
+    """(number of the account, cents it starts with): the one behind the last account in the state file, or 1 with `cash_cents`."""
     if path is None or not path.exists():
         return 1, cash_cents
     try:
@@ -114,6 +114,12 @@ def starting_account(path: Path | None, cash_cents: int) -> tuple[int, int]:
     return number + 1, found
 
 
+def open_account(path: Path, settings: VenueSettings) -> None:
+    """Note in the state file that this account's number is used, so a run that is interrupted never shares its ids with the next."""
+    cash = money(settings.cash_cents)
+    write_state(path, {"account": settings.account, "cash": cash, "closing_cash": cash, "positions": {}, "finished": False})
+
+
 def write_state(path: Path, state: Json) -> None:
     """Write atomically: a reader sees the old file or the new one."""
     beside = path.with_name(f".{path.name}.new")
@@ -125,7 +131,7 @@ def write_state(path: Path, state: Json) -> None:
 
 
 async def serve(run: Run, simulator: Simulator, listener: socket.socket, say: Callable[[Json], None]) -> None:
-    """Serve until the end was played and, unless `stay`, every attached client has left; or until a signal.
+    """Open the account in the state file, then serve: until a signal, or until the end was played and every client has left (not if `stay`).
 
     `say` is told {"listening": port} and at the end the closing state, which also goes to the state file.
     """
@@ -140,6 +146,8 @@ async def serve(run: Run, simulator: Simulator, listener: socket.socket, say: Ca
         ws_max_size=2**24,
     )
     server = uvicorn.Server(config)
+    if run.state is not None:
+        open_account(run.state, run.settings)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
@@ -159,7 +167,7 @@ async def serve(run: Run, simulator: Simulator, listener: socket.socket, say: Ca
 
 async def _play(run: Run, simulator: Simulator, say: Callable[[Json], None]) -> None:
     await simulator.conductor.run()
-    state = simulator.venue.account.state() | {"last_session": run.last.isoformat(), "seed": run.settings.seed}
+    state = simulator.venue.account.state() | {"last_session": run.last.isoformat(), "finished": True}
     if run.state is not None:
         write_state(run.state, state)
     simulator.log.flush()

@@ -19,7 +19,7 @@ from simulated_exchange import Attached, Exchange
 
 from live_runner.simulator.cli import main
 from live_runner.simulator.faults import Faults, Rule, load_faults
-from live_runner.simulator.server import bind
+from live_runner.simulator.server import bind, starting_account
 from live_runner.simulator.tape import load_tape
 from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts.errors import InputError
@@ -87,14 +87,21 @@ def test_two_runs_pass_the_closing_cash_on_and_write_the_same_log(launch: Any, w
     assert account["id"] != opening["account_id"]
 
 
-def test_a_signal_ends_it_and_leaves_the_state_alone(launch: Any, write_bars: Any, tmp_path: Path) -> None:
+def test_a_signal_ends_it_and_the_next_run_has_other_ids_and_the_same_cash(launch: Any, write_bars: Any, tmp_path: Path) -> None:
     state = tmp_path / "account.json"
+    state.write_bytes(b'{"account": 7, "closing_cash": "5000.00"}')
     exchange, process = launch(write_bars(COLUMNS), "--state", str(state))
-    Attached(exchange).next()
+    runner = Attached(exchange)
+    runner.next()
+    body = {"symbol": "AAPL", "qty": "100", "side": "buy", "type": "market", "time_in_force": "day"}
+    assert requests.post(f"{exchange.http}/v2/orders", json=body, headers=HEADERS, timeout=10).ok
+    runner.until("close")
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert b"Traceback" not in err
-    assert not state.exists()
+    left = orjson.loads(state.read_bytes())
+    assert (left["account"], left["closing_cash"], left["finished"]) == (8, "5000.00", False)
+    assert starting_account(state, 1) == (9, 500_000)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
