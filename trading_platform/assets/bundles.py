@@ -136,7 +136,7 @@ def publish_bundle(
             metrics=report["metrics"],
             gates=report["gates"],
             lineage=lineage_of(out),
-            runs={"dagster": context.run_id, "mlflow": run.run_id},
+            runs={"dagster": context.run.run_id, "mlflow": run.run_id},
             trials=report["trials"],
         )
         bundle_id = write_bundle(
@@ -159,9 +159,9 @@ def publish_bundle(
 
 def created_at(context: dg.AssetExecutionContext) -> int:
     """When the run was created, UTC ns: Dagster's clock, so that asset code reads none."""
-    record = context.instance.get_run_record_by_id(context.run_id)
+    record = context.instance.get_run_record_by_id(context.run.run_id)
     if record is None:
-        raise CorruptionError(f"run {context.run_id} is not in the instance", "Dagster instance", "run the asset again")
+        raise CorruptionError(f"run {context.run.run_id} is not in the instance", "Dagster instance", "run the asset again")
     return int(record.create_timestamp.timestamp() * 1e9)
 
 

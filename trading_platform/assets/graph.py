@@ -10,6 +10,7 @@ from trading_platform.assets.bundles import bundle_asset
 from trading_platform.assets.features import features_asset
 from trading_platform.assets.labels import labels_asset
 from trading_platform.assets.live import journal_asset, report_asset
+from trading_platform.assets.live_parity import parity_asset
 from trading_platform.assets.models import alpha_asset
 from trading_platform.assets.node import Node
 from trading_platform.assets.pipelines import PIPELINES
@@ -34,5 +35,5 @@ def build_graph() -> Graph:
         own = [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline), labels_asset(pipeline)]
         own += [inputs_asset(pipeline), alpha_asset(pipeline), walk_forward_asset(pipeline), bundle_asset(pipeline)]
         nodes += [*own, promotion_asset(pipeline, own)]
-    nodes += [journal_asset(), report_asset(), *warehouse_assets()]
+    nodes += [journal_asset(), parity_asset(), report_asset(), *warehouse_assets()]
     return Graph({node.recipe.asset: node for node in nodes})

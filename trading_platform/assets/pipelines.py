@@ -37,6 +37,10 @@ class Pipeline:
         """Name of this pipeline's asset: walk_forward_report -> walk_forward_report_intraday."""
         return f"{base}{self.suffix}"
 
+    def account(self, base: str) -> str:
+        """The account this pipeline trades: one engine per account, so the second pipeline has one of its own (T6)."""
+        return f"{base}{self.suffix.replace('_', '-')}"
+
     @property
     def features(self) -> str:
         """Name of the features asset."""

@@ -35,7 +35,7 @@ def promotion_recipe(pipeline: Pipeline) -> Recipe:
     """A promotion is a function of the bundle, the report, and everything upstream whose checks it demands."""
 
     def parameters(place: Workplace, partition: str) -> Mapping[str, Any]:
-        return {"account": place.settings.account, "mode": place.settings.mode}
+        return {"account": pipeline.account(place.settings.account), "mode": place.settings.mode}
 
     report, bundle = pipeline.asset("walk_forward_report"), pipeline.asset("model_bundle")
     upstream = {**model_upstream(pipeline), pipeline.asset("alpha_lightgbm"): Reads.WHOLE, report: Reads.WHOLE, bundle: Reads.SAME}
@@ -61,7 +61,13 @@ def gates_of(found: Sequence[Verdict], pipeline: Pipeline, report: Mapping[str, 
 
 
 def write_ledger(
-    place: Workplace, config: PromotionConfig, label: str, bundle_id: str, slot: str, gates: Mapping[str, Mapping[str, Any]], at: int
+    place: Workplace,
+    pipeline: Pipeline,
+    config: PromotionConfig,
+    label: str,
+    bundle_id: str,
+    gates: Mapping[str, Mapping[str, Any]],
+    at: int,
 ) -> str:
     """Take the bundle through every stage up to the wanted one; return the ledger's head. Nothing is written twice.
 
@@ -69,10 +75,10 @@ def write_ledger(
     """
     from trading_platform.registry.ledger import promote
 
-    settings = place.settings
+    settings, account = place.settings, pipeline.account(place.settings.account)
     path, (name, version) = settings.ledger_path, parse_label(label)
     mode = "live" if config.stage == "live" else settings.mode
-    now = LedgerReader(path).authority(bundle_id, settings.account, mode)
+    now = LedgerReader(path).authority(bundle_id, account, mode)
     have = STAGES.index(now.stage) if now is not None else -1
     steps = ("live",) if config.stage == "live" else STAGES[: STAGES.index(config.stage) + 1]
     for stage in steps:
@@ -84,10 +90,10 @@ def write_ledger(
             name=name,
             version=version,
             bundle_id=bundle_id,
-            account=settings.account,
+            account=account,
             mode=mode,
             stage=stage,
-            slot=slot,
+            slot=pipeline.slot,
             at=at,
             approvals=config.approvals,
             reason=config.reason,
@@ -115,11 +121,12 @@ def publish_promotion(
     refuse_unproven(found, f"{out.recipe.asset}, partition {out.partition}")
     gates = gates_of(found, pipeline, out.facts(pipeline.asset("walk_forward_report")))
     label, bundle_id = str(bundle["label"]), str(bundle["bundle_id"])
-    head = write_ledger(out.place, config, label, bundle_id, str(bundle["slot"]), gates, created_at(context))
-    mlflow.point_alias(out.place, label, config.stage, bundle_id, str(bundle.get("mlflow_run", "")))
+    head = write_ledger(out.place, pipeline, config, label, bundle_id, gates, created_at(context))
+    mlflow.point_alias(label, config.stage, bundle_id, str(bundle.get("mlflow_run", "")))
     open_ = sorted(name for name, gate in gates.items() if gate["kind"] != "technical" and gate.get("passed") is not True)
     out.file("promotion", _record(label, bundle_id, config, gates), ".json", rows=1)
-    facts = {"promoted": True, "stage": config.stage, "label": label, "bundle_id": bundle_id, "slot": str(bundle["slot"]), "ledger_head": head}
+    facts = {"promoted": True, "stage": config.stage, "label": label, "bundle_id": bundle_id, "slot": pipeline.slot}
+    facts |= {"account": pipeline.account(out.place.settings.account), "ledger_head": head}
     judged = {"checks_demanded": len(found), "statistical_gates_open": ", ".join(open_)}
     return out.result({**facts, **judged, "checks": dg.MetadataValue.md(_table(found))}, facts=facts)
 

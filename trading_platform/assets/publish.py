@@ -34,7 +34,7 @@ class Publication(Reader):
         super().__init__(place, inputs_now(context.instance, place, recipe, partition))
         self.recipe = recipe
         self.partition = partition
-        self._run_id = context.run_id
+        self._run_id = context.run.run_id
         self._outputs: list[OutputFile] = []
         self._frame_schema: dict[str, str] = {}
 

@@ -1,8 +1,10 @@
 """Dagster resources: thin, configurable doors to our own rooms. Whatever is heavy is imported on set-up, never at load (DESIGN 2)."""
 
 # No postponed annotations here: Dagster reads those of a resource's fields as they stand.
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
@@ -16,7 +18,12 @@ from trading_platform.config import load_settings
 from trading_platform.contracts.manifest import UNPARTITIONED
 
 if TYPE_CHECKING:
+    from trading_platform.registry.mlflow_session import MlflowSession
     from trading_platform.registry.object_store import ObjectStore
+
+EXPERIMENT = "trading"
+RETRAIN = "retrain_"
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
 class Platform(dg.ConfigurableResource):
@@ -85,11 +92,59 @@ class Mlflow(dg.ConfigurableResource):
         if not self.tracking:
             yield Silent()
             return
-        from trading_platform.registry.mlflow_session import MlflowSession
+        session = self._session()
+        if context.run.job_name.startswith(RETRAIN):
+            self._open_parent(context)
+        tags = {"code_version": out.recipe.code_version, "inputs_hash": out.inputs.hash, "git_commit": out.place.git_commit}
+        with session.run(out.recipe.asset, out.partition, context.run.run_id, tags) as run:
+            for (asset, _), found in sorted(out.inputs.upstream.items()):
+                run.log_dataset(asset, found.manifest.data_version, found.uri)
+            yield run
+        for problem in session.problems:
+            context.log.warning(f"MLflow: {problem}")
 
-        raise NotImplementedError(MlflowSession)
-
-    def point_alias(self, place: Workplace, label: str, stage: str, bundle_id: str, run_id: str) -> None:
+    def point_alias(self, label: str, stage: str, bundle_id: str, run_id: str) -> None:
         """Move the stage's alias to this bundle's registered version. A pointer for people: the ledger is the authority."""
         if not self.tracking:
             return
+        from trading_platform.contracts.model import parse_label
+        from trading_platform.registry.bundle import bundle_prefix
+
+        name, version = parse_label(label)
+        session = self._session()
+        registered = session.register(name, label, bundle_id, bundle_prefix(name, version), run_id)
+        if registered:
+            session.point_alias(name, stage, registered)
+
+    def _session(self) -> "MlflowSession":
+        from trading_platform.registry.mlflow_session import MlflowSession
+
+        settings = self.platform.place.settings
+        os.environ.update(QUIET)  # read by mlflow at its import, which is the next thing to happen
+        settings.mlflow_dir.mkdir(parents=True, exist_ok=True)
+        artifacts = (settings.mlflow_dir / "artifacts").as_uri()
+        return MlflowSession(settings.mlflow_tracking_uri, EXPERIMENT, artifacts, settings.mlflow_dir / "unsent.jsonl")
+
+    def _open_parent(self, context: dg.AssetExecutionContext) -> None:
+        """The parent run of a retrain job, opened by dagster-mlflow, once per Dagster run.
+
+        Its resource would leave the run RUNNING for ever outside its op hook, so it is closed here; each child's end sets its status again.
+        """
+        import mlflow
+        from dagster_mlflow.resources import MlFlow
+
+        uri = self.platform.place.settings.mlflow_tracking_uri
+        config = {"mlflow_tracking_uri": uri, "experiment_name": EXPERIMENT, "extra_tags": {"level": "parent", "dagster/run_id": context.run.run_id}}
+        tracking = MlFlow(Parent(context.log, context.run, context.run.run_id, config))
+        tracking.set_tag("job", context.run.job_name)
+        mlflow.end_run()
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What dagster-mlflow's resource reads of its context."""
+
+    log: Any
+    dagster_run: dg.DagsterRun
+    run_id: str
+    resource_config: Mapping[str, Any]

@@ -79,13 +79,14 @@ def stage_newest(place: Workplace, promotions: list[Manifest]) -> str:
     """Stage the newest of some promotions that did promote; return its label, empty where none did."""
     for manifest in reversed(promotions):
         if manifest.facts.get("promoted"):
-            stage(place, str(manifest.facts["slot"]), str(manifest.facts["label"]), str(manifest.facts["bundle_id"]))
+            facts = {name: str(manifest.facts[name]) for name in ("slot", "label", "bundle_id", "account")}
+            stage(place, **facts)
             return str(manifest.facts["label"])
     return ""
 
 
-def stage(place: Workplace, slot: str, label: str, bundle_id: str) -> None:
-    """Write the pending field of a slot in the settings' Redis. InputError without an address, TransientError where it does not answer."""
+def stage(place: Workplace, slot: str, label: str, bundle_id: str, account: str = "") -> None:
+    """Write the pending field of a slot in the settings' Redis, of the settings' account unless another is named. InputError without an address, TransientError where it does not answer."""
     import redis
 
     from trading_platform.contracts.errors import InputError
@@ -96,7 +97,7 @@ def stage(place: Workplace, slot: str, label: str, bundle_id: str) -> None:
         raise InputError("no Redis address", "sensor publish_promotion", "set TRADING_REDIS_URL to the runner's Redis")
     client = redis.Redis.from_url(settings.redis_url)
     try:
-        Slots(client, settings.account, settings.mode).stage(slot, label, bundle_id)
+        Slots(client, account or settings.account, settings.mode).stage(slot, label, bundle_id)
     finally:
         client.close()
 

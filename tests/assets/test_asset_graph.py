@@ -1,0 +1,75 @@
+"""The graph as a contract: what there is, what depends on what, and what loading it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dagster as dg
+
+from world import World
+from trading_platform.assets.inputs import latest
+from trading_platform.assets.pipelines import DAILY, INTRADAY
+
+HEAVY = ("torch", "lightgbm", "mlflow", "polars", "numba", "pandas", "dbt", "dagster_mlflow", "dagster_aws", "dagster_dbt", "onnxruntime")
+
+
+def test_loading_the_code_location_imports_nothing_heavy() -> None:
+    probe = f"import dagster, sys; import trading_platform.definitions; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def expected(suffix: str, bars: str, name: str) -> dict[str, set[str]]:
+    universe, features, labels = f"universe{suffix}", f"features_{name}", f"labels_{name}"
+    training = {bars, universe, features, labels}
+    report, alpha, bundle = f"walk_forward_report{suffix}", f"alpha_lightgbm{suffix}", f"model_bundle{suffix}"
+    return {
+        bars: set(),
+        universe: {bars},
+        features: {bars, universe},
+        labels: {bars, universe},
+        f"session_inputs{suffix}": {bars, universe, features},
+        alpha: training,
+        report: {*training, alpha},
+        bundle: {*training, report},
+        f"promotion{suffix}": {*training, alpha, report, bundle},
+    }
+
+
+def test_both_pipelines_have_the_same_assets_and_do_not_join(shared_world: World) -> None:
+    graph = shared_world.definitions.resolve_asset_graph()
+    found = {key.to_user_string(): {up.to_user_string() for up in graph.get(key).parent_keys} for key in graph.get_all_asset_keys()}
+    live = {
+        "live_journal": set(),
+        "live_parity": {"live_journal", DAILY.features, INTRADAY.features},
+        "session_report": {"live_journal"},
+        "bars_daily_rollup": {INTRADAY.bars},
+        "session_orders": {"live_journal"},
+        "session_pnl": {"session_report"},
+    }
+    assert found == {**expected("", DAILY.bars, "daily"), **expected("_intraday", INTRADAY.bars, "intraday"), **live}
+
+
+def test_every_asset_says_who_owns_it_what_it_is_and_which_code_made_it(shared_world: World) -> None:
+    graph = shared_world.definitions.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.owners and node.group_name and node.kinds and node.description and node.code_version, key
+
+
+def test_a_materialization_carries_schema_counts_span_hash_manifest_and_plots(shared_world: World) -> None:
+    event = shared_world.instance.get_latest_materialization_event(dg.AssetKey("alpha_lightgbm"))
+    assert event is not None and event.asset_materialization is not None
+    metadata, tags = event.asset_materialization.metadata, event.asset_materialization.tags or {}
+    assert {"dagster/row_count", "dagster/column_schema", "span", "inputs_hash", "manifest", "sha256"} <= set(metadata)
+    assert tags["dagster/data_version"] == shared_world.manifest("alpha_lightgbm").data_version
+    plots = [str(metadata[name].value) for name in ("ic_over_time", "feature_importance")]
+    assert all(plot.startswith("![") and "data:image/png;base64," in plot and len(plot) < 110_000 for plot in plots)
+
+
+def test_without_minute_bars_the_intraday_pipeline_is_empty_and_says_why(shared_world: World) -> None:
+    for asset in (INTRADAY.bars, INTRADAY.features, "alpha_lightgbm_intraday", "walk_forward_report_intraday"):
+        found = latest(shared_world.instance, shared_world.place, asset)
+        assert found is not None and not found.manifest.outputs
+    assert "1Min" in str(shared_world.manifest(INTRADAY.bars).facts["empty"])

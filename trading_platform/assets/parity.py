@@ -1,0 +1,218 @@
+"""Live against batch (T35): the features a runner saw, its alphas and what it would have done, beside the same from final bars.
+
+Pure: journal records and arrays in, values out. Live features are computed again from the journaled rows, starting from the state that the
+runner started from; batch features are the published ones. Any difference must have a cause in the journal; one without is unexplained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trading_platform.contracts.canonical import decode_array
+from trading_platform.contracts.journal import Kind, Record
+from trading_platform.contracts.panel import Panel
+
+if TYPE_CHECKING:
+    from trading_platform.features.program import FeatureSet, Program
+
+UNEXPLAINED = "unexplained"
+WORST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Published features of a timeframe: row of a timestamp, column of an instrument, float32 values (T, S, F)."""
+
+    rows: Mapping[int, int]
+    columns: Mapping[str, int]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One feature cell that differs."""
+
+    timestamp: int
+    instrument_id: str
+    feature: str
+    live: float
+    batch: float
+    cause: str
+
+
+@dataclass(slots=True)
+class SessionParity:
+    """One session. cells: feature cells compared; differing: those with other bits. alphas: (live, batch) pairs compared.
+
+    flipped: (timestamp, instrument, cause) where the alpha's class (enter, keep, leave) differs. rows: compared; missing: rows that the batch
+    world does not have.
+    """
+
+    session_id: str
+    rows: int = 0
+    missing: int = 0
+    cells: int = 0
+    differing: int = 0
+    worst: list[Difference] = field(default_factory=list)
+    alphas: list[tuple[float, float]] = field(default_factory=list)
+    flipped: list[tuple[int, str, str]] = field(default_factory=list)
+    causes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def unexplained(self) -> int:
+        """Differences without a cause, and rows that only the live world has."""
+        return self.causes.get(UNEXPLAINED, 0) + self.missing
+
+    @property
+    def rank_correlation(self) -> float:
+        """Spearman's, of live and batch alphas; 1.0 where both are equal throughout, NaN without two of them."""
+        from scipy.stats import spearmanr
+
+        if len(self.alphas) < 2:
+            return float("nan")
+        live, batch = np.array(self.alphas).T
+        return 1.0 if np.array_equal(live, batch) else float(spearmanr(live, batch).statistic)
+
+
+def panel_of(body: Mapping[str, Any]) -> Panel:
+    """The panel (T = 1) of a journaled row, to the bit."""
+    axis = [np.array([body[name]], dtype=np.int64) for name in ("timestamp", "known_at", "session")]
+    fields = {name: decode_array(values)[None, :] for name, values in body["fields"].items()}
+    present, member = decode_array(body["present"])[None, :], decode_array(body["member"])[None, :]
+    return Panel(body["timeframe"], tuple(body["instrument_ids"]), *axis, fields, present, member)
+
+
+Start = Callable[["Program", int], None]
+Alphas = Callable[[str, NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float64]]
+
+
+class ParityFold:
+    """Compares one journal, record by record.
+
+    start(program, known_at) loads the state a runner takes before its first row; alphas(bundle_id, features (S, F) of the whole set, usable)
+    asks a bundle. entry_rank, exit_rank: the strategy's thresholds on the alpha's cross-sectional rank.
+    """
+
+    def __init__(self, feature_set: FeatureSet, batch: Batch, start: Start, alphas: Alphas, entry_rank: float, exit_rank: float) -> None:
+        self._set = feature_set
+        self._batch = batch
+        self._start = start
+        self._alphas = alphas
+        self._ranks = (entry_rank, exit_rank)
+        self._program: Program | None = None
+        self._row: tuple[Panel, NDArray[np.float32]] | None = None
+        self._causes: dict[tuple[int, str], str] = {}
+        self._session_cause: dict[str, str] = {}
+        self.sessions: dict[str, SessionParity] = {}
+
+    def note_cause(self, record: Record) -> None:
+        """First pass: what the journal says about late and corrected bars and operators."""
+        if record.kind in (Kind.LATE_BAR, Kind.CORRECTION):
+            cause = "late bar" if record.kind is Kind.LATE_BAR else "corrected bar"
+            self._causes[int(record.body.get("t", 0)), record.key] = cause
+        elif record.kind is Kind.COMMAND:
+            self._session_cause[record.session_id] = "operator"
+
+    def apply(self, record: Record) -> None:
+        """Second pass: compare."""
+        if record.kind is Kind.ROW:
+            self._compare_row(record)
+        elif record.kind is Kind.DECISION and self._row is not None:
+            self._compare_decision(record.session_id, record.body["decision"])
+
+    def _compare_row(self, record: Record) -> None:
+        from trading_platform.features.program import Program
+
+        panel = panel_of(record.body)
+        if self._program is None or self._program.instrument_ids != panel.instrument_ids or panel.timestamp[0] <= self._program.last_timestamp:
+            self._program = Program(self._set, panel.instrument_ids)
+            self._start(self._program, int(panel.known_at[0]))
+        features = self._program.step(panel)[0]
+        found = self.sessions.setdefault(record.session_id, SessionParity(record.session_id))
+        found.rows += 1
+        self._row = (panel, features)
+        batch = self._batch_row(panel)
+        if batch is None:
+            found.missing += 1
+            return
+        present = panel.present[0]
+        same = (features == batch) | (np.isnan(features) & np.isnan(batch))
+        found.cells += int(present.sum()) * features.shape[1]
+        for column, number in np.argwhere(~same & present[:, None]):
+            self._differs(found, panel, int(column), int(number), features, batch)
+
+    def _batch_row(self, panel: Panel) -> NDArray[np.float32] | None:
+        row = self._batch.rows.get(int(panel.timestamp[0]))
+        if row is None:
+            return None
+        empty = np.full(self._batch.values.shape[2], np.nan, np.float32)
+        columns = [self._batch.columns.get(name) for name in panel.instrument_ids]
+        return np.stack([empty if column is None else self._batch.values[row, column] for column in columns])
+
+    def _differs(self, found: SessionParity, panel: Panel, column: int, number: int, live: NDArray[np.float32], batch: NDArray[np.float32]) -> None:
+        name, timestamp = panel.instrument_ids[column], int(panel.timestamp[0])
+        cause = self._cause(found.session_id, timestamp, name, panel)
+        found.differing += 1
+        found.causes[cause] = found.causes.get(cause, 0) + 1
+        values = float(live[column, number]), float(batch[column, number])
+        found.worst.append(Difference(timestamp, name, self._set.names[number], *values, cause))
+        found.worst = sorted(found.worst, key=_size, reverse=True)[:WORST]
+
+    def _cause(self, session_id: str, timestamp: int, name: str, panel: Panel) -> str:
+        """A late or corrected bar explains its own instrument from its time on (windows remember it); members that were late explain ranks."""
+        for (at, instrument), cause in self._causes.items():
+            if at <= timestamp and instrument == name:
+                return cause
+        if bool(np.any(panel.member[0] & ~panel.present[0])) and panel.timeframe == "1Day":
+            return "coverage"
+        return self._session_cause.get(session_id, UNEXPLAINED)
+
+    def _compare_decision(self, session_id: str, decision: Mapping[str, Any]) -> None:
+        assert self._row is not None
+        panel, _ = self._row
+        batch = self._batch_row(panel)
+        if batch is None or not decision["bundle_ids"] or int(panel.timestamp[0]) != int(decision["timestamp"]):
+            return
+        live = decode_array(decision["alpha"])
+        usable = np.isfinite(live)
+        again = self._alphas(str(decision["bundle_ids"][0]), batch, usable)
+        found = self.sessions[session_id]
+        found.alphas += list(zip(live[usable].tolist(), again[usable].tolist(), strict=True))
+        member = panel.member[0]
+        for column in np.flatnonzero(self._classes(live, member) != self._classes(again, member)):
+            name = panel.instrument_ids[column]
+            cause = self._cause(session_id, int(panel.timestamp[0]), name, panel)
+            found.flipped.append((int(panel.timestamp[0]), name, cause))
+            found.causes[cause] = found.causes.get(cause, 0) + 1
+
+    def _classes(self, alpha: NDArray[np.float64], member: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """0 undefined, 1 leave, 2 keep, 3 enter, by the rank among the members (0 worst, 1 best), ties averaged."""
+        from scipy.stats import rankdata
+
+        classes = np.zeros(len(alpha), np.int64)
+        defined = np.flatnonzero(np.isfinite(alpha) & member)
+        if defined.size < 2:
+            return classes
+        rank = (rankdata(alpha[defined]) - 1.0) / (defined.size - 1)
+        entry, leave = self._ranks
+        classes[defined] = np.where(rank >= entry, 3, np.where(rank < leave, 1, 2))
+        return classes
+
+
+def _size(difference: Difference) -> float:
+    gap = abs(difference.live - difference.batch)
+    return float("inf") if gap != gap else gap / max(abs(difference.batch), 1e-12)
+
+
+def compare(records: Callable[[], Iterable[Record]], fold: ParityFold) -> dict[str, SessionParity]:
+    """Both passes over a journal; `records()` reads it from its beginning."""
+    for record in records():
+        fold.note_cause(record)
+    for record in records():
+        fold.apply(record)
+    return fold.sessions
