@@ -280,6 +280,15 @@ def test_cells_that_divide_by_zero_are_undefined_and_counted() -> None:
     assert program.undefined_count == 1
 
 
+def test_a_value_too_large_for_the_matrix_is_undefined_and_counted_not_infinite() -> None:
+    panel = clean_panel(35, 10, 2)
+    panel.fields["close"][4, 1] = 1e300
+    program = Program(FeatureSet("p", "test", {"price": adj("close")}), panel.instrument_ids)
+    assert np.isnan(program.step(panel)[4, 1, 0])
+    assert program.undefined_count == 1
+    assert compute(program.feature_set, panel)[4, 1, 0] == 1e300
+
+
 def test_a_dividend_gives_the_total_return() -> None:
     panel = clean_panel(36, 30, 2)
     paid = with_event(panel, 12, 0, 2.0, 0.03)

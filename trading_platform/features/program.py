@@ -25,6 +25,7 @@ from trading_platform.features.operators.table import operator
 
 BLOCK_COLUMNS = 64
 BLOCK_ROWS = 128
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Program:
         """Timestamp (UTC ns, bar start) of the newest row seen; 0 when none was."""
         return self._last_timestamp
 
-    def step(self, panel: Panel, out: NDArray[Any] | None = None) -> NDArray:
+    def step(self, panel: Panel, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Advance over the rows of `panel` and return their features, (T, S, F), columns ordered as `feature_set.names`.
 
         `out` (C-contiguous, float32 or float64) receives the result; without it a new float32 array does. Kernels and state are float64,
@@ -253,6 +254,8 @@ class Program:
             else:
                 slots[step.out][:] = slots[step.source]
         if index == len(self._plan.levels) - 1:
+            if chunk.out.dtype == np.float32:
+                made += blocks.keep_within(work.stack, LARGEST_FLOAT32)
             blocks.write_features(work.stack, chunk.start, lo, chunk.out)
         return made
 

@@ -48,6 +48,16 @@ def store_block(block, lo, wide):
 
 
 @kernel
+def keep_within(stack, largest):
+    """Make values beyond `largest` NaN, in place: the cast to the matrix would make them infinities. Returns how many there were."""
+    values, made = stack.ravel(), 0
+    for i in range(values.size):
+        made += 1 if abs(values[i]) > largest else 0
+        values[i] = values[i] if abs(values[i]) <= largest else NAN
+    return made
+
+
+@kernel
 def write_features(stack, start, lo, out):
     """Write F blocks (F, t, w) to rows start.. and columns lo.. of the feature matrix (T, S, F), casting to its dtype.
 
