@@ -131,7 +131,7 @@ def write_state(path: Path, state: Json) -> None:
 
 
 async def serve(run: Run, simulator: Simulator, listener: socket.socket, say: Callable[[Json], None]) -> None:
-    """Open the account in the state file, then serve: until a signal, or until the end was played and every client has left (not if `stay`).
+    """Open the account in the state file, then serve: until a signal, or until the end was played and every client has left (`stay`: not).
 
     `say` is told {"listening": port} and at the end the closing state, which also goes to the state file.
     """
