@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from trading_platform.assets.bundles import NO_DATA, created_at, partitions_of
-from trading_platform.assets.evidence import Verdict, verdicts
+from trading_platform.assets.evidence import Verdict, verdict, verdicts
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.models import model_upstream
 from trading_platform.assets.node import Node, of
@@ -47,6 +47,15 @@ def refuse_unproven(found: Sequence[Verdict], where: str) -> None:
     wrong = [verdict.text for verdict in found if verdict.passed is not True]
     if wrong:
         raise InputError(f"promotion refused: {'; '.join(wrong)}", where, "an absent verdict counts as failed: run the checks and fix the cause")
+
+
+def traded_parity(instance: dg.DagsterInstance) -> list[Verdict]:
+    """The newest verdict on live against batch, once anything was traded: an unexplained difference stops every promotion (T35)."""
+    asset = dg.AssetKey("live_parity")
+    newest = instance.fetch_materializations(asset, limit=1).records
+    if not newest:
+        return []
+    return [verdict(instance, dg.AssetCheckKey(asset, "unexplained"), str(newest[0].partition_key), newest[0].storage_id)]
 
 
 def gates_of(found: Sequence[Verdict], pipeline: Pipeline, report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -118,7 +127,7 @@ def publish_promotion(
         raise InputError(f"stage {config.stage!r}", out.recipe.asset, "use candidate, shadow, paper or live")
     bundle = out.facts(pipeline.asset("model_bundle"), out.partition)
     found = verdicts(context.instance, out.inputs.upstream, checks)
-    refuse_unproven(found, f"{out.recipe.asset}, partition {out.partition}")
+    refuse_unproven([*found, *traded_parity(context.instance)], f"{out.recipe.asset}, partition {out.partition}")
     gates = gates_of(found, pipeline, out.facts(pipeline.asset("walk_forward_report")))
     label, bundle_id = str(bundle["label"]), str(bundle["bundle_id"])
     head = write_ledger(out.place, pipeline, config, label, bundle_id, gates, created_at(context))
