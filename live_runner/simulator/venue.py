@@ -156,7 +156,7 @@ class Venue:
         old.replaced_by = new.order_id
         self.orders.close(old, "replaced")
         self.log.add("replace", order=new.to_wire())
-        answer = new.to_wire() | {"status": "pending_new"}
+        answer = new.to_wire() | {"status": "pending_new" if self.is_open else "accepted"}
         self._update("replaced", old)
         self._update(new.status, new)
         return answer
