@@ -31,6 +31,7 @@ GONE_NS = 10 * SECOND  # an order the venue does not know this long after its in
 CONFIRM_S = 3.0  # real seconds to wait for a cancel's confirmation
 MOST_THROTTLES = 5
 FILLS = ("fill", "partial_fill")
+UNSENT = (OrderStatus.INTENT, OrderStatus.UNKNOWN)  # perhaps: nobody has seen it at the venue
 
 
 class Desk:
@@ -114,22 +115,34 @@ class Desk:
                 await self._event(order, OrderStatus.CANCELED, "cancel", reason="its time was over before it was sent")
             elif order.intent.leg is Leg.ENTER and self._fold.level is not KillLevel.NONE:
                 await self._event(order, OrderStatus.CANCELED, "cancel", reason=f"kill level {self._fold.level.name}")
-        ready = [order for order in orders if order.status is OrderStatus.INTENT]
+        ready = [order for order in orders if order.status in UNSENT]
         shrinking = {order.intent.instrument_id for order in ready if order.intent.leg in (Leg.REDUCE, Leg.FLATTEN)}
         if shrinking:
             await self.protect(shrinking, sending=ready)
         for order in ready:
-            if order.status is OrderStatus.INTENT:
+            if order.status in UNSENT:
                 await self._post(order)
 
     def _overdue(self, order: LiveOrder) -> bool:
         return 0 < order.good_until < self._clock.now_ns()
 
     async def _post(self, order: LiveOrder) -> None:
+        await self._settle(order, await self._transmit(order), "post")
+
+    async def _transmit(self, order: LiveOrder) -> Answer:
+        """POST an intent, or PATCH the order it replaces; always under the intent's own id."""
+        replaced = self._fold.book.orders.get(order.intent.replaces or "")
+        if order.intent.replaces and (replaced is None or not replaced.status.is_open):
+            return Answer(Verdict.REJECTED, reason="the order it replaces is gone")
         self._kill.reach("post", "before")
-        answer = await self._broker.submit(order.intent)
+        if replaced is None:
+            answer = await self._broker.submit(order.intent)
+        else:
+            answer = await self._broker.replace(replaced.venue_order_id, order.intent)
         self._kill.reach("post", "after")
-        await self._settle(order, answer, "post")
+        if replaced is not None and answer.verdict is Verdict.ACCEPTED:
+            await self._event(replaced, OrderStatus.REPLACED, "post")
+        return answer
 
     async def _settle(self, order: LiveOrder, answer: Answer, source: str) -> None:
         """Journal what an answer to a POST or a look-up proves."""
@@ -164,34 +177,44 @@ class Desk:
 
     async def resolve(self, order: LiveOrder) -> None:
         """Ask the venue for an order by its client id; send it again under the same id only where the venue says it has none."""
-        answer = await self._broker.look_up(order.intent.client_order_id)
+        if await self.look_up(order):
+            return
         now = self._clock.now_ns()
-        if answer.verdict is Verdict.ACCEPTED:
-            difference = same_order(order.intent, answer.order, order.journaled_at)
-            if difference:
-                await self._event(order, OrderStatus.UNKNOWN, "look_up", reason=f"another order has our id: {difference}")
-                await self._break(f"order {order.intent.client_order_id}: {difference}", order.intent.instrument_id)
-            else:
-                await self._settle(order, answer, "look_up")
-        elif answer.verdict is not Verdict.REJECTED:
-            await self._event(order, OrderStatus.UNKNOWN, "look_up", reason=answer.reason)
-            self.schedule(order, now + LOOK_UP_NS)
-        elif order.venue_order_id:
+        if order.venue_order_id:
             await self._break(f"the venue lost order {order.intent.client_order_id}", order.intent.instrument_id)
-        elif order.intent.replaces or self._overdue(order) or (order.intent.leg is Leg.ENTER and self._fold.level is not KillLevel.NONE):
-            if now - order.journaled_at >= GONE_NS:
-                await self._event(order, OrderStatus.CANCELED, "look_up", reason="it never reached the venue")
-            else:
-                self.schedule(order, order.journaled_at + GONE_NS)
+        elif self._overdue(order) or (order.intent.leg is Leg.ENTER and self._fold.level is not KillLevel.NONE):
+            await self._given_up(order)
         else:
-            self._kill.reach("post", "before")
-            again = await self._broker.submit(order.intent)
-            self._kill.reach("post", "after")
+            again = await self._transmit(order)
             if again.verdict in (Verdict.ACCEPTED, Verdict.REJECTED):
                 await self._settle(order, again, "post")
             else:
                 await self._event(order, OrderStatus.UNKNOWN, "post", reason=again.reason)
                 self.schedule(order, now + LOOK_UP_NS)
+
+    async def look_up(self, order: LiveOrder) -> bool:
+        """Journal what the venue says about an order's id; False only where it says that it has none."""
+        answer = await self._broker.look_up(order.intent.client_order_id)
+        if answer.verdict is Verdict.REJECTED:
+            return False
+        if answer.verdict is not Verdict.ACCEPTED:
+            await self._event(order, OrderStatus.UNKNOWN, "look_up", reason=answer.reason)
+            self.schedule(order, self._clock.now_ns() + LOOK_UP_NS)
+            return True
+        difference = same_order(order.intent, answer.order, order.journaled_at)
+        if difference:
+            await self._event(order, OrderStatus.UNKNOWN, "look_up", reason=f"another order has our id: {difference}")
+            await self._break(f"order {order.intent.client_order_id}: {difference}", order.intent.instrument_id)
+        else:
+            await self._settle(order, answer, "look_up")
+        return True
+
+    async def _given_up(self, order: LiveOrder) -> None:
+        """Nobody wants this order any more and the venue has none; a request may still be on its way, so it is over only after a while."""
+        if self._clock.now_ns() - order.journaled_at >= GONE_NS:
+            await self._event(order, OrderStatus.CANCELED, "look_up", reason="it never reached the venue")
+        else:
+            self.schedule(order, order.journaled_at + GONE_NS)
 
     async def _break(self, what: str, instrument_id: str = "") -> None:
         await self._recorder.note(Kind.BREAK, instrument_id or "account", {"what": what, "instrument_id": instrument_id or None})
@@ -205,8 +228,8 @@ class Desk:
             if order.status is OrderStatus.INTENT and order.valid_from > self._clock.now_ns():
                 await self._event(order, OrderStatus.CANCELED, "cancel", reason="never sent")
                 continue
-            if order.status in (OrderStatus.INTENT, OrderStatus.UNKNOWN):
-                await self.resolve(order)
+            if order.status in UNSENT and not await self.look_up(order):
+                await self._given_up(order)
             if order.status.is_open and order.venue_order_id:
                 answer = await self._broker.cancel(order.venue_order_id)
                 if answer.verdict is Verdict.ACCEPTED:
@@ -253,7 +276,7 @@ class Desk:
     async def _protect_one(self, name: str, lots: int, stop_ticks: int) -> None:
         current = self._fold.book.protection_of(name)
         for order in current:
-            if order.status in (OrderStatus.INTENT, OrderStatus.UNKNOWN):
+            if order.status in UNSENT:
                 await self.resolve(order)
         current = self._fold.book.protection_of(name)
         if any(order.status is OrderStatus.UNKNOWN for order in current):
@@ -288,11 +311,7 @@ class Desk:
         intent = self.intent(planned, self._origin(name), replaces=order.intent.client_order_id)
         (record,) = await self._recorder.record(self.intent_entry(intent, 0, 0))
         new = self._fold.book.orders[record.key]
-        self._kill.reach("post", "before")
-        answer = await self._broker.replace(order.venue_order_id, intent)
-        self._kill.reach("post", "after")
-        if answer.verdict is Verdict.ACCEPTED:
-            await self._event(order, OrderStatus.REPLACED, "post")
+        answer = await self._transmit(new)
         await self._settle(new, answer, "post")
         return new.status is not OrderStatus.REJECTED
 

@@ -85,12 +85,18 @@ class Gate:
                     await self._recorder.note(Kind.BREAK, name or "account", {"what": what, "instrument_id": name or None})
             elif ours.status in TERMINAL:
                 await self._broker.cancel(str(order["id"]))  # it came to life after we had given it up
+        absent = []
         for order in self._fold.book.open_orders():
             waits = order.status is OrderStatus.INTENT and order.valid_from > self._desk.now()
             if waits:
                 self._desk.schedule(order, order.valid_from)
-            elif order.intent.client_order_id not in at_venue or order.status in (OrderStatus.INTENT, OrderStatus.UNKNOWN):
+            elif order.status in (OrderStatus.INTENT, OrderStatus.UNKNOWN):
+                if not await self._desk.look_up(order):
+                    absent.append(order)
+            elif order.intent.client_order_id not in at_venue:
                 await self._desk.resolve(order)
+        # Like any other orders: reductions first make room under their stops. An id the venue has never seen is safe to send again.
+        await self._desk.send(absent)
 
     async def _differences(self) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []

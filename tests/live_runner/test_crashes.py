@@ -1,0 +1,96 @@
+"""Kill it anywhere: before and after commits, POSTs and fill pushes. Nothing is lost, nothing is sent twice (I5)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from conftest import settings_of
+from lives import live
+from market import Exchange, World, make_world
+
+from live_runner.replay import replay
+from trading_platform.contracts.journal import JournalReader, Kind
+
+MOMENTUM = {"returns_21d": 1.0, "returns_5d": 0.5}
+KILLED = -signal.SIGKILL
+# One life each. The first commits of a life are its own start; later ones are rows, acknowledgements, fills, sessions.
+COMMITS = [f"commit:{n}:{when}" for n in (1, 4, 5, 7, 9) for when in ("before", "after")]
+OTHERS = [f"{what}:{n}:{when}" for n in (1, 2) for what in ("post", "fill") for when in ("after", "before")]
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = make_world(tmp_path_factory.mktemp("crashes") / "home", traded=8)
+    world.bundle("momentum", "1", MOMENTUM)
+    return world
+
+
+@pytest.fixture
+def fresh(
+    market: World, exchange: Callable[..., Exchange], redis_url: str, tmp_path: Path
+) -> Iterator[Callable[[str], tuple[Exchange, dict[str, Any]]]]:
+    """A new exchange, an empty Redis with the request, and the settings of a journal of its own."""
+
+    def make(name: str) -> tuple[Exchange, dict[str, Any]]:
+        client = redis.Redis.from_url(redis_url)
+        client.flushall()
+        client.close()
+        market.stage(redis_url, "momentum_v1", market.bundles["momentum_v1"])
+        return exchange(market), {"redis_url": redis_url, "journal": tmp_path / name / "tester-paper.sqlite"}
+
+    yield make
+
+
+def trades(venue: Exchange) -> list[tuple[Any, ...]]:
+    """Every order of the venue that is no stop, and what became of it."""
+    orders = venue.venue.orders.every()
+    return sorted(
+        (o.symbol, o.sign, o.kind, o.lots, o.limit_ticks, o.status, o.filled_lots, o.created_at) for o in orders if o.kind != "stop"
+    )
+
+
+def unknown_to_journal(venue: Exchange, journal: Path) -> set[str]:
+    """Client ids of orders that the venue has and the journal has no intent for."""
+    with JournalReader(journal) as reader:
+        intents = {record.key for record in reader.records(Kind.INTENT)}
+    return {order.client_order_id for order in venue.venue.orders.every()} - intents
+
+
+def test_lives_that_end_anywhere_trade_what_one_life_trades(market: World, fresh: Callable[..., Any]) -> None:
+    whole, settings = fresh("whole")
+    assert live(settings_of(market, whole.url, **settings)) == 0
+
+    broken, settings = fresh("broken")
+    ends = []
+    points = [point for pair in zip(COMMITS, cycle(OTHERS), strict=False) for point in pair]
+    for point in [*points, ""]:
+        ends.append(live(settings_of(market, broken.url, kill_at=point, **settings)))
+        assert not unknown_to_journal(broken, settings["journal"]), f"killed at {point}"
+        if broken.ended.is_set():
+            break
+    assert broken.ended.is_set() and ends.count(KILLED) >= 12, ends
+
+    assert trades(broken) == trades(whole)
+    assert broken.positions() == whole.positions() != {}
+    assert broken.venue.account.cash_cents == whole.venue.account.cash_cents
+    with JournalReader(settings["journal"]) as reader:
+        reader.verify()
+        assert [record.body for record in reader.records(Kind.BREAK)] == []
+    again = replay(settings["journal"], market.root / "lake", "daily", str(market.root / "bundles"), market.profile)
+    assert (again.decisions, again.different) == (8, ())
+
+
+def test_a_commit_moved_behind_the_post_is_caught(market: World, fresh: Callable[..., Any]) -> None:
+    """The mutant of the issue: the same kill point, with the intents journaled after the POST."""
+    venue, settings = fresh("right")
+    assert live(settings_of(market, venue.url, kill_at="post:1:after", **settings)) == KILLED
+    assert not unknown_to_journal(venue, settings["journal"])
+    venue, settings = fresh("mutant")
+    assert live(settings_of(market, venue.url, kill_at="post:1:after", **settings), mutant=True) == KILLED
+    assert unknown_to_journal(venue, settings["journal"])
