@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trading_platform.contracts.panel import PRICE_FIELDS, Panel
 from trading_platform.research.labels import NEVER, Labels, demeaned, forward_return
-from trading_platform.research.metrics import information_coefficient
+from trading_platform.research.metrics import MIN_NAMES, information_coefficient
 from trading_platform.research.splits import Fold
 
 Features = NDArray[np.float32]
@@ -30,6 +30,17 @@ def _sampled(count: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(SAMPLE_ROWS, count)).astype(np.int64))
 
 
+def _implausible(outcome: NDArray[np.float64], rows: NDArray[np.int64], horizon: int) -> float:
+    """The mean rank IC that neither honest features nor luck reach: luck's own spread, three times, on top for few names and rows.
+
+    The standard deviation of one rank IC of n names is 1 / sqrt(n - 1); outcomes of h bars make every h-th row independent.
+    """
+    names = np.isfinite(outcome[rows]).sum(axis=1)
+    judged = names[names >= MIN_NAMES]
+    independent = max(judged.size / max(horizon, 1), 1.0)
+    return IMPLAUSIBLE_IC + 3.0 / np.sqrt(max(float(judged.mean()) - 1.0, 1.0) * independent) if judged.size else np.inf
+
+
 def _mean_ics(features: Features, outcome: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Mean rank IC of each column with the outcome over some rows, float64 (F,), NaN where there are too few."""
     found = np.full(features.shape[2], np.nan)
@@ -42,15 +53,16 @@ def _mean_ics(features: Features, outcome: NDArray[np.float64], rows: NDArray[np
 
 def label_in_features(panel: Panel, features: Features, names: Sequence[str], labels: Labels) -> list[str]:
     """Features that rank instruments as their own label does: the label, or a piece of it, is among the inputs."""
-    usable = np.flatnonzero(np.isfinite(labels.values).sum(axis=1) >= 5)
+    usable = np.flatnonzero(np.isfinite(labels.values).sum(axis=1) >= MIN_NAMES)
     if usable.size == 0:
         return []
     rows = usable[_sampled(usable.size)]
-    found = _mean_ics(features, np.where(panel.member, labels.values, np.nan), rows)
+    outcome = np.where(panel.member, labels.values, np.nan)
+    found, limit = _mean_ics(features, outcome, rows), _implausible(outcome, rows, labels.horizon)
     return [
         f"label_in_features: {name} has a mean rank IC of {ic:.2f} with {labels.name}, first at {_when(panel, int(rows[0]))}"
         for name, ic in zip(names, found, strict=True)
-        if abs(ic) > IMPLAUSIBLE_IC
+        if abs(ic) > limit
     ]
 
 
@@ -60,11 +72,11 @@ def shifted_timestamp(panel: Panel, features: Features, names: Sequence[str]) ->
     following = np.full(panel.shape, np.nan)
     following[:-1] = wealth[1:] / wealth[:-1] - 1.0
     rows = _sampled(panel.shape[0])
-    found = _mean_ics(features, following, rows)
+    found, limit = _mean_ics(features, following, rows), _implausible(following, rows, 1)
     return [
         f"shifted_timestamp: {name} at row t has a mean rank IC of {ic:.2f} with the return of row t+1"
         for name, ic in zip(names, found, strict=True)
-        if abs(ic) > IMPLAUSIBLE_IC
+        if abs(ic) > limit
     ]
 
 

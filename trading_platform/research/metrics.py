@@ -15,6 +15,7 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 SESSIONS_PER_YEAR = 252.0
+MIN_NAMES = 4  # a rank correlation of fewer names says nothing
 
 
 def sharpe(returns: Array) -> float:
@@ -129,7 +130,7 @@ def _ranks(values: Array) -> Array:
     return np.asarray(stats.rankdata(values, axis=1, nan_policy="omit"), dtype=np.float64)
 
 
-def information_coefficient(prediction: Array, outcome: Array, rank: bool = True, min_names: int = 5) -> Array:
+def information_coefficient(prediction: Array, outcome: Array, rank: bool = True, min_names: int = MIN_NAMES) -> Array:
     """Cross-sectional correlation of prediction and outcome per row: (T,), NaN where fewer than min_names cells have both.
 
     prediction, outcome: float64 (T, S). rank: Spearman instead of Pearson.

@@ -30,6 +30,7 @@ SECTORS = {
 }
 NOISE = 1e-6  # the vendor prints 8 or more decimals: a change of the factor below this is rounding
 SMALLEST_SPLIT = 0.2  # a smaller change of the factor is a dividend (the largest here is MSFT's 3 dollars, 11 %)
+TABLE_NAME = "bokeh_sampledata/stocks"
 
 
 def derive_actions(close: np.ndarray, adjusted_close: np.ndarray) -> list[tuple[int, float, float]]:
@@ -136,7 +137,13 @@ class BoxedSource:
 
     def files(self) -> tuple[SourceFile, ...]:
         """The table itself: the package offers values, not a file, so the hash is over them."""
+        data = self.read(TABLE_NAME)
+        return (SourceFile(TABLE_NAME, sha256_hex(data), len(data)),)
+
+    def read(self, name: str) -> bytes:
+        """Canonical bytes of the table. InputError for any other name."""
+        if name != TABLE_NAME:
+            raise InputError(f"no file {name!r}", "the boxed data", "name the folder of bars that the assets were made from")
         table = self._table()
         columns = {name: table[name].to_list() if name == "symbol" else table[name].to_physical().to_numpy() for name in table.columns}
-        data = canonical_bytes(columns)
-        return (SourceFile("bokeh_sampledata/stocks", sha256_hex(data), len(data)),)
+        return canonical_bytes(columns)

@@ -219,11 +219,16 @@ class FileSource:
 
     def files(self) -> tuple[SourceFile, ...]:
         """Every file this source may read, hashed as it is now."""
-        found = []
+        names = sorted(self._name(path) for path in self._paths())
+        contents = ((name, self.read(name)) for name in names)
+        return tuple(SourceFile(name, sha256_hex(data), len(data)) for name, data in contents)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file of `files()`. InputError for a name that is none of them."""
         for path in self._paths():
-            data = path.read_bytes()
-            found.append(SourceFile(self._name(path), sha256_hex(data), len(data)))
-        return tuple(sorted(found, key=lambda file: file.name))
+            if self._name(path) == name:
+                return path.read_bytes()
+        raise InputError(f"no file {name!r}", "the folder of bars", "give the folder that the assets were made from")
 
     def _paths(self) -> list[Path]:
         layout = self._layout

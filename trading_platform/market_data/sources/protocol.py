@@ -64,6 +64,9 @@ class BarSource(Protocol):
     def files(self) -> tuple[SourceFile, ...]:
         """The files behind this source with their hashes, sorted by name."""
 
+    def read(self, name: str) -> bytes:
+        """The bytes of one of these files, for lineage. InputError for another name."""
+
 
 ACTION_SCHEMA: dict[str, pl.DataType] = {
     "instrument_id": pl.String(),

@@ -1,0 +1,120 @@
+"""`trading-platform`: arguments in, one function of a room called, exit code out (0 ok, 1 failed, 2 bad usage or input)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from trading_platform.config import Settings, load_settings
+from trading_platform.contracts.errors import TradingError
+
+DEMO_ACCOUNT = "demo"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="trading-platform", description="From raw bars to a live, gated, explainable model.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--data", type=Path, help="folder of Parquet bars (default: the boxed data)")
+        sub.add_argument("--home", type=Path, help="everything the platform writes (default: .trading/<name of the data>)")
+        sub.set_defaults(run=run)
+        return sub
+
+    command("demo", _demo, "materialize everything, promote to paper, trade a session against the simulator, print one order's lineage")
+    dev = command("dev", _dev, "the Dagster UI")
+    dev.add_argument("--port", type=int, help="loopback port (default 3000)")
+    command("doctor", _doctor, "look at this machine and at what is stored").add_argument("--json", action="store_true")
+    lineage = command("lineage", _lineage, "walk an order back to the bytes it came from and recompute every hash")
+    lineage.add_argument("order_id", help="client order id (tp...) or venue order id")
+    lineage.add_argument("--account", default=DEMO_ACCOUNT)
+    lineage.add_argument("--mode", default="paper", choices=("paper", "live"))
+    lineage.add_argument("--json", action="store_true")
+    features = command("features", _features, "the catalogue of features")
+    features.add_argument("action", choices=("list",))
+    features.add_argument("--set", default="core", dest="feature_set")
+    features.add_argument("--json", action="store_true")
+    models = command("models", _models, "bundles and what the ledger says about them")
+    models.add_argument("action", choices=("list", "status"))
+    models.add_argument("--json", action="store_true")
+    return top
+
+
+def settings_of(arguments: argparse.Namespace, **more: Any) -> Settings:
+    """Settings of a command: --data and --home first, then the environment; without either, a home per data set under .trading."""
+    given: dict[str, Any] = dict(more)
+    if arguments.data is not None:
+        given["data"] = arguments.data
+    if arguments.home is not None:
+        given["home"] = arguments.home
+    settings = load_settings(**given)
+    if "home" in settings.model_fields_set:
+        return settings
+    name = "boxed" if settings.data is None else settings.data.name
+    return load_settings(**given, home=settings.home / name)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from trading_platform.demo.run import run_demo
+
+    return run_demo(settings_of(arguments, profile="demo", account=DEMO_ACCOUNT))
+
+
+def _dev(arguments: argparse.Namespace) -> int:
+    from trading_platform.demo.dev import serve
+
+    return serve(settings_of(arguments, profile="demo", account=DEMO_ACCOUNT), arguments.port)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from trading_platform.demo.doctor import examine
+
+    return examine(settings_of(arguments), arguments.json)
+
+
+def _lineage(arguments: argparse.Namespace) -> int:
+    from trading_platform.demo.explain import explain_order
+
+    settings = settings_of(arguments, profile="demo", account=arguments.account, mode=arguments.mode)
+    return explain_order(settings, arguments.order_id, arguments.json)
+
+
+def _features(arguments: argparse.Namespace) -> int:
+    from trading_platform.features.catalog.registry import feature_set
+
+    chosen = feature_set(arguments.feature_set)
+    rows = [{"name": name, "level": name in chosen.level, "expression": str(chosen.features[name])} for name in chosen.names]
+    if arguments.json:
+        print(json.dumps({"set": chosen.name, "label": chosen.label, "hash": chosen.hash, "features": rows}))
+        return 0
+    print(f"{chosen.name} {chosen.label}  {chosen.hash}")
+    for row in rows:
+        print(f"  {row['name']:<28} {'level' if row['level'] else ''}")
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from trading_platform.demo.models import list_models
+
+    return list_models(settings_of(arguments), arguments.action, arguments.json)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; errors of ours become one message on standard error."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except TradingError as error:
+        print(f"trading-platform {arguments.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

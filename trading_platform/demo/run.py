@@ -1,0 +1,162 @@
+"""`trading-platform demo`: materialize what is not current, promote to paper, trade the stretch with a hot swap in it, explain an order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trading_platform.assets.bring_current import Step, bring_current
+from trading_platform.assets.bundles import NO_DATA, cutoffs_of
+from trading_platform.assets.graph import Graph, build_graph
+from trading_platform.assets.instance import prepare_instance
+from trading_platform.assets.live import SESSIONS
+from trading_platform.assets.pipelines import PIPELINES, Pipeline
+from trading_platform.assets.reading import reader
+from trading_platform.assets.workplace import Workplace
+from trading_platform.automation.sensors import current_promotion, stage
+from trading_platform.config import Settings, load_settings
+from trading_platform.contracts.errors import CorruptionError
+from trading_platform.definitions import build_definitions
+from trading_platform.demo.explain import explain_order
+from trading_platform.demo.screen import Screen
+from trading_platform.demo.stretch import Stretch, write_stretch
+from trading_platform.demo.summary import Part, Summary, journal_head, summarise
+from trading_platform.demo.trade import Request, trade
+from trading_platform.registry.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+TRADED_ASSETS = ("live_journal", "live_parity", "session_report")
+
+
+class Demo:
+    """One run of the demo: settings, the graph and the instance it works on, and a screen."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance, screen: Screen) -> None:
+        self.settings = settings
+        self.instance = instance
+        self.screen = screen
+        self.place = Workplace(settings)
+        self.graph: Graph = build_graph()
+        self.definitions = build_definitions(**overrides_of(settings))
+
+    def materialize(self, assets: Sequence[str], partitions: dict[str, Sequence[str]] | None = None) -> list[Step]:
+        """Bring some assets up to date, upstream first."""
+        return bring_current(self.definitions, self.graph, self.place, self.instance, partitions, list(assets), self.screen.step)
+
+    def build(self) -> dict[str, list[str]]:
+        """Bars to promoted bundles; returns pipeline name -> training cutoffs."""
+        self.screen.title("assets")
+        models = {pipeline.asset(base) for pipeline in PIPELINES for base in ("model_bundle", "promotion")}
+        self.materialize([name for name in self.graph.nodes if name not in models and name not in self.after_trading()])
+        cutoffs = {pipeline.name: cutoffs_of(self.place, self.instance, pipeline) for pipeline in PIPELINES}
+        for pipeline in PIPELINES:
+            for base in ("model_bundle", "promotion"):
+                self.materialize([pipeline.asset(base)], {pipeline.asset(base): cutoffs[pipeline.name]})
+        return cutoffs
+
+    def after_trading(self) -> list[str]:
+        """Assets that need a traded session: the journal's and whatever is made from them, in order."""
+        found: list[str] = []
+        for name, node in self.graph.nodes.items():
+            if name in TRADED_ASSETS or any(upstream in found for upstream in node.recipe.upstream):
+                found.append(name)
+        return found
+
+    def trade(self, pipeline: Pipeline, cutoffs: Sequence[str], redis_url: str) -> Summary:
+        """Trade one pipeline's stretch; the second bundle is asked for before the first row it may trade."""
+        stretch = write_stretch(reader(self.instance, self.place, pipeline.bars, pipeline.asset("universe")), pipeline, self._folder(pipeline))
+        account = pipeline.account(self.settings.account)
+        place = Workplace(self.settings.model_copy(update={"account": account, "redis_url": redis_url}))
+        requests = [self._request(pipeline, cutoff, stretch) for cutoff in cutoffs]
+        journal = place.settings.journal_path
+        before = journal_head(journal)
+        self.screen.title(f"trading {pipeline.name}: {stretch.instruments} names, {stretch.rows} rows, {stretch.first} to {stretch.last}")
+        with self.screen.bar(f"{pipeline.name} rows", stretch.rows) as bar:
+            trade(place, stretch, account, redis_url, requests, lambda r: stage(place, pipeline.slot, r.label, r.bundle_id), bar.at)
+        return summarise(journal, before)
+
+    def _folder(self, pipeline: Pipeline) -> Path:
+        return self.settings.home / "demo" / pipeline.name
+
+    def _request(self, pipeline: Pipeline, cutoff: str, stretch: Stretch) -> Request:
+        promoted = current_promotion(self.instance, self.place, pipeline, cutoff)
+        if promoted is None or not promoted.facts.get("promoted"):
+            raise CorruptionError(f"no promotion for the cutoff {cutoff}", pipeline.asset("promotion"), "look at its run: make dev")
+        return Request(stretch.cutoffs[cutoff], str(promoted.facts["label"]), str(promoted.facts["bundle_id"]))
+
+    def report(self, traded: dict[Pipeline, Summary]) -> None:
+        """Lift the sessions into the lake and judge them; then the marts."""
+        sessions = [session for summary in traded.values() for session in summary.sessions]
+        self.instance.add_dynamic_partitions(str(SESSIONS.name), sessions)
+        self.screen.title(f"after the session: {len(sessions)} sessions")
+        for asset in self.after_trading():
+            if self.graph.nodes[asset].definition.partitions_def is None:
+                self.materialize([asset])
+                continue
+            steps = bring_current(self.definitions, self.graph, self.place, self.instance, {asset: sessions}, [asset])
+            self.screen.say(f"  [green]materialized[/green] {asset}: {sum(step.ran for step in steps)} of {len(steps)} sessions")
+
+
+def overrides_of(settings: Settings) -> dict[str, str]:
+    """What the code location needs to come to the same settings."""
+    given = {"home": str(settings.home), "profile": settings.profile, "account": settings.account}
+    return given if settings.data is None else {**given, "data": str(settings.data)}
+
+
+def run_demo(settings: Settings, screen: Screen | None = None) -> int:
+    """The whole demo; 0 when every link of the explained order is OK, else 1."""
+    screen = screen or Screen()
+    source = "the boxed data" if settings.data is None else str(settings.data)
+    screen.say(f"[bold]trading-platform demo[/bold] on {source}; everything it writes is in {settings.home}")
+    screen.say("profile demo: limits relaxed for sample data, paper only (trading_platform/profiles/demo.yaml says what and why)")
+    with prepare_instance(settings) as instance:
+        demo = Demo(settings, instance, screen)
+        cutoffs = demo.build()
+        traded: dict[Pipeline, Summary] = {}
+        with RedisServer() as redis:
+            for pipeline in PIPELINES:
+                if cutoffs[pipeline.name] != [NO_DATA]:
+                    traded[pipeline] = demo.trade(pipeline, cutoffs[pipeline.name], redis.url)
+        demo.report(traded)
+    return show(settings, traded, screen)
+
+
+def show(settings: Settings, traded: dict[Pipeline, Summary], screen: Screen) -> int:
+    """The table of the sessions and the lineage of one order per pipeline."""
+    screen.title("what happened")
+    columns = ("bundle", "rows", "orders", "fills", "denied", "P&L", "p50 ms", "p99 ms")
+    worst = 0
+    for pipeline, summary in traded.items():
+        rows = [_row(part) for part in summary.parts]
+        rows.append(("all", *_total(summary)))
+        screen.table(f"{pipeline.name}: equity {summary.opening:,.2f} -> {summary.closing:,.2f}", columns, rows)
+        swaps = " -> ".join(summary.swaps) or "none"
+        screen.say(f"swaps: {swaps}; rows repeated: {summary.repeated_rows}; breaks: {len(summary.breaks)}; refused: {'; '.join(summary.refused) or 'none'}")
+        denied = sum((part.denials for part in summary.parts), start=type(summary.parts[0].denials)()) if summary.parts else {}
+        screen.say(f"denials by code: {', '.join(f'{code} {count}' for code, count in sorted(denied.items())) or 'none'}")
+        if summary.repeated_rows or summary.breaks:
+            worst = 1
+    for pipeline, summary in traded.items():
+        if summary.order_id:
+            screen.title(f"lineage of {summary.order_id}")
+            account = load_settings(**{**overrides_of(settings), "account": pipeline.account(settings.account)})
+            worst = max(worst, explain_order(account, summary.order_id, as_json=False, pipeline=pipeline, screen=screen))
+    screen.say("\nnext: `make dev` opens the Dagster UI on this home (with the same DATA=, if you gave one)")
+    return worst
+
+
+def _row(part: Part) -> tuple[str, ...]:
+    change = part.last_equity - part.first_equity
+    numbers = (part.rows, part.orders, part.fills, sum(part.denials.values()))
+    return (part.label, *(str(n) for n in numbers), f"{change:,.2f}", f"{part.latency_ms(0.5):.2f}", f"{part.latency_ms(0.99):.2f}")
+
+
+def _total(summary: Summary) -> tuple[str, ...]:
+    whole = Part("all", latencies_ns=[ns for part in summary.parts for ns in part.latencies_ns])
+    numbers = (sum(p.rows for p in summary.parts), sum(p.orders for p in summary.parts), sum(p.fills for p in summary.parts))
+    denied = sum(sum(p.denials.values()) for p in summary.parts)
+    change = summary.closing - summary.opening
+    return (*(str(n) for n in numbers), str(denied), f"{change:,.2f}", f"{whole.latency_ms(0.5):.2f}", f"{whole.latency_ms(0.99):.2f}")

@@ -1,0 +1,60 @@
+"""The stretch of real bars that nobody trained on, as files for the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trading_platform.assets.bars import read_periods
+from trading_platform.assets.panels import cutoff_rows, panel_of, session_date, stretch_start
+from trading_platform.assets.pipelines import Pipeline
+from trading_platform.assets.reading import Reader
+from trading_platform.contracts.instruments import symbol_of
+
+if TYPE_CHECKING:
+    from trading_platform.contracts.panel import Panel
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Files and dates of one pipeline's stretch. cutoffs: training cutoff -> number of the first stretch row its bundle trades (from 0)."""
+
+    pipeline: Pipeline
+    bars: Path
+    actions: Path
+    first: str
+    last: str
+    rows: int
+    instruments: int
+    cutoffs: dict[str, int]
+
+
+def write_stretch(out: Reader, pipeline: Pipeline, folder: Path) -> Stretch:
+    """Write the bars (all of them: earlier ones are the venue's history) and the corporate actions of a pipeline."""
+    import polars as pl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    panel: Panel = panel_of(out, pipeline)
+    rows = out.place.settings.stretch_rows
+    start = stretch_start(panel, pipeline, rows)
+    symbol = pl.col("instrument_id").map_elements(symbol_of, return_dtype=pl.String).alias("symbol")
+    first_session = np.datetime64(int(panel.session[max(start - 30, 0)]), "D").astype("datetime64[ns]").astype(np.int64)
+    bars = read_periods(out, pipeline.bars, pipeline).filter(pl.col("timestamp").to_physical() >= int(first_session))
+    columns = [name for name in ("timestamp", "open", "high", "low", "close", "volume", "vwap", "trade_count") if name in bars.columns]
+    bars.select(symbol, *columns).write_parquet(folder / "bars.parquet")
+    actions = out.read(pipeline.bars, "corporate_actions")
+    actions.select(symbol, "ex_date", "split_ratio", "cash_dividend").write_parquet(folder / "actions.parquet")
+    cutoffs = {cutoff: row - start for cutoff, row in cutoff_rows(panel, pipeline, rows).items()}
+    return Stretch(
+        pipeline,
+        folder / "bars.parquet",
+        folder / "actions.parquet",
+        session_date(panel, start),
+        session_date(panel, panel.shape[0] - 1),
+        panel.shape[0] - start,
+        len(panel.instrument_ids),
+        cutoffs,
+    )
