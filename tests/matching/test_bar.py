@@ -79,6 +79,30 @@ def test_a_marketable_limit_pays_the_price_and_its_costs_rounded_against_it() ->
     assert match([Order(-1, LIMIT, 100, limit=9_900)], bar, (2.0, 10.0, 1.0)) == [(100, 9_993)]
 
 
+def test_a_marketable_limit_never_gets_a_better_price_than_the_open() -> None:
+    falls, rises = Bar(100.0, 100.0, 94.0, 94.0), Bar(100.0, 106.0, 100.0, 106.0)
+    assert match([Order(1, LIMIT, 10, limit=10_050)], falls) == [(10, 10_000)]
+    assert match([Order(1, LIMIT, 10, limit=10_050)], rises) == [(10, 10_050)]
+    assert match([Order(-1, LIMIT, 10, limit=9_950)], rises) == [(10, 10_000)]
+    assert match([Order(-1, LIMIT, 10, limit=9_950)], falls) == [(10, 9_950)]
+
+
+def test_an_order_that_rests_at_the_open_trades_at_its_limit_and_not_below() -> None:
+    assert match([Order(1, LIMIT, 10, limit=9_900)], Bar(100.0, 100.0, 90.0, 90.0)) == [(10, 9_900)]
+
+
+def test_limit_orders_of_a_coin_earn_nothing_on_bars_without_drift() -> None:
+    rng = np.random.default_rng(11)
+    gains = []
+    for _ in range(4_000):
+        path = 100.0 * np.exp(np.cumsum(rng.standard_normal(60) * 0.0025))
+        bar = Bar(*(round(float(v), 2) for v in (path[0], path.max(), path.min(), path[-1])))
+        for side in (1, -1):
+            ((lots, ticks),) = match([Order(side, LIMIT, 1, limit=10_000 + 5 * side)], bar)
+            gains.append(side * (bar.close * 100 - ticks) * lots)
+    assert np.mean(gains) < 3.0 * np.std(gains) / math.sqrt(len(gains))
+
+
 def test_fills_share_the_participation_cap_in_order_of_arrival() -> None:
     bar = Bar(100.0, 101.0, 99.0, 100.0, volume=1_000.0)
     orders = [Order(1, MARKET, 30), Order(1, LIMIT, 30, limit=10_500), Order(-1, MARKET, 30)]
@@ -115,10 +139,14 @@ def slow_match(orders: list[Order], bar: Bar, costs: tuple[float, float, float])
         if order.kind == STOP:
             continue
         lots = max(min(order.lots, room), 0)
-        price = paid((cents["high"] + cents["low"] + cents["close"]) / 3, order.side, max(lots, 1))
-        if order.kind == LIMIT and (price - order.limit) * order.side > 0:
+        typical = (cents["high"] + cents["low"] + cents["close"]) / 3
+        price = paid(typical, order.side, max(lots, 1))
+        if order.kind == LIMIT and (paid(cents["open"], order.side, max(lots, 1)) - order.limit) * order.side > 0:
             crossed = cents["low"] <= order.limit - 1 if order.side > 0 else cents["high"] >= order.limit + 1
             price = order.limit if crossed else 0
+        elif order.kind == LIMIT:
+            worse = max(typical, cents["open"]) if order.side > 0 else min(typical, cents["open"])
+            price = min(paid(worse, order.side, max(lots, 1)) * order.side, order.limit * order.side) * order.side
         taken[n] = (lots, price) if lots and price else (0, 0)
         room -= taken[n][0]
     return [taken[n] for n in range(len(orders))]

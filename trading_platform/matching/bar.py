@@ -51,12 +51,22 @@ def _stop_ticks(
 
 
 @njit(cache=True, nogil=True)
-def _limit_ticks(side: int, limit: int, taken: int, high: float, low: float, tpu: int) -> int:
-    """Fill price of a limit order in ticks: the taker's price where the limit allows it, the limit if traded through, otherwise 0."""
-    if (side > 0 and taken <= limit) or (side < 0 and taken >= limit):
-        return taken
-    through = low * tpu <= limit - 1 + GRID_NOISE if side > 0 else high * tpu >= limit + 1 - GRID_NOISE
-    return limit if through else 0
+def _limit_ticks(
+    side: int, limit: int, lots: int, open_: float, high: float, low: float, reference: float, volume: float, costs: np.ndarray, tpu: int
+) -> int:
+    """Fill price of a limit order in ticks, 0 for none.
+
+    The open decides. Marketable there: the worse of the open and the bar's attainable price, with costs, and never beyond the limit. Not
+    marketable: it rests, and trades at its limit if the bar goes through it. Taking the attainable price wherever the limit allows it would
+    be an option for nothing: cheap on bars that fall, at the limit on bars that rise.
+    """
+    at_open = taker_ticks(taken_price(open_, side, lots, volume, costs[0], costs[1]), side, tpu)
+    if (at_open - limit) * side > 0:
+        through = low * tpu <= limit - 1 + GRID_NOISE if side > 0 else high * tpu >= limit + 1 - GRID_NOISE
+        return limit if through else 0
+    worse = max(open_, reference) if side > 0 else min(open_, reference)
+    taken = taker_ticks(taken_price(worse, side, lots, volume, costs[0], costs[1]), side, tpu)
+    return min(taken, limit) if side > 0 else max(taken, limit)
 
 
 @njit(cache=True, nogil=True)
@@ -106,9 +116,10 @@ def match_instrument(
         filled = min(lots[n], capacity)
         if filled <= 0:
             continue
-        ticks = taker_ticks(taken_price(reference, side[n], filled, volume, costs[0], costs[1]), side[n], ticks_per_unit)
         if kind[n] == LIMIT:
-            ticks = _limit_ticks(side[n], limit_ticks[n], ticks, high, low, ticks_per_unit)
+            ticks = _limit_ticks(side[n], limit_ticks[n], filled, open_, high, low, reference, volume, costs, ticks_per_unit)
+        else:
+            ticks = taker_ticks(taken_price(reference, side[n], filled, volume, costs[0], costs[1]), side[n], ticks_per_unit)
         if ticks > 0:
             out_lots[n] = filled
             out_ticks[n] = ticks
