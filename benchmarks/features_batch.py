@@ -8,6 +8,7 @@ recursion differently (MACD, ADX) values are compared after it has faded; with m
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -149,15 +150,16 @@ def compare(fs: FeatureSet, panel: Panel, inputs: list[Bars], columns: range) ->
     return worst, where
 
 
-def median_seconds(call: Callable[[], object], runs: int) -> float:
-    """Median wall seconds of `runs` calls after one warm-up call."""
+def median_seconds(call: Callable[[], object], runs: int) -> tuple[float, float]:
+    """Median wall and CPU seconds of `runs` calls after one warm-up call (CPU seconds bear a busy machine better)."""
     call()
-    seconds = []
+    wall, busy = [], []
     for _ in range(runs):
-        start = time.perf_counter()
+        start, start_busy = time.perf_counter(), time.process_time()
         call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+        wall.append(time.perf_counter() - start)
+        busy.append(time.process_time() - start_busy)
+    return statistics.median(wall), statistics.median(busy)
 
 
 def measure(rows: int, symbols: int, runs: int, missing: float) -> list[str]:
@@ -175,10 +177,12 @@ def measure(rows: int, symbols: int, runs: int, missing: float) -> list[str]:
         out = np.empty((rows, symbols, len(fs.names)), dtype)
         for threads in (1, 2):
             ours = median_seconds(lambda threads=threads, out=out: Program(fs, panel.instrument_ids, threads).step(panel, out), runs)
+            (wall, busy), (peer_wall, peer_busy) = ours, peers[threads]
             lines.append(
-                f"| {label} | {np.dtype(dtype).name} | {threads} | {ours:.3f} | {ours / values * 1e9:.2f} | {peers[threads]:.3f} | "
-                f"{peers[threads] / values * 1e9:.2f} | {peers[threads] / ours:.2f} | {worst:.1e} ({where}) |"
+                f"| {label} | {np.dtype(dtype).name} | {threads} | {wall:.3f} ({busy:.3f}) | {wall / values * 1e9:.2f} | "
+                f"{peer_wall:.3f} ({peer_busy:.3f}) | {peer_wall / values * 1e9:.2f} | {peer_wall / wall:.2f} ({peer_busy / busy:.2f}) |"
             )
+    lines.append(f"| {label} | | | largest difference of values: {worst:.1e} ({where}) | | | | |")
     return lines
 
 
@@ -207,10 +211,10 @@ def main() -> None:
     given = parser.parse_args()
     lines = [
         f"{given.symbols} symbols x {given.rows} minute bars x 32 columns, TA-Lib {talib.__version__}, "
-        f"reused output arrays, median of {given.runs} runs.",
+        f"reused output arrays, median of {given.runs} runs; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the start.",
         "",
-        "| bars | output | threads | ours, s | ns per value | TA-Lib, s | ns per value | TA-Lib / ours | largest difference |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| bars | output | threads | ours, s wall (CPU) | ns per value | TA-Lib, s wall (CPU) | ns per value | TA-Lib / ours, wall (CPU) |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for missing in (0.0, 0.02):
         lines += measure(given.rows, given.symbols, given.runs, missing)
