@@ -214,6 +214,7 @@ class Runner:
         await self.operator.latch_at_least(await self.shared.kill_level(), "Redis held this level")
         await self.operator.read()
         await self.swapper.restore()
+        await self.day.open_due()
         await self.day.plan()
         await self._meet("start")
         await self.day.backfill(since)
@@ -257,6 +258,7 @@ class Runner:
         if self._connected() != self._connections:
             self._connections = self._connected()
             await self._enter("RECONCILING")
+            await self.day.open_due()
             await self._meet("reconnect")
             await self.day.backfill(self.day.known_at_of_row(self.fold.last_row))
             await self._enter(STATE_OF[self.fold.level])

@@ -163,6 +163,13 @@ class TradingDay:
         since = self._fold.session if self._fold.session >= 0 else session - 1
         return [a for a in self._actions.between(since, session) if a.instrument_id in self._fold.instruments]
 
+    async def open_due(self) -> None:
+        """Open a session whose time has come, before the venue is met: its corporate actions are part of what is compared (T10)."""
+        now = self._clock.now_ns()
+        session = self.session_at(now)
+        if not self._fold.in_session and session != self._fold.session and self._calendar.open_ns(session) <= now:
+            await self.open(session)
+
     async def _before_open(self, session: int) -> None:
         """The venue rescales shares, not stop prices: a splitting name is unprotected over the open, then armed anew (T10)."""
         splitting = {action.instrument_id for action in self._due_actions(session) if action.split_ratio != 1.0}

@@ -15,18 +15,18 @@ from trading_platform.contracts.journal import Kind, Record
 
 LIFE_S = 40.0
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["lives"])
+_CONTEXT.set_forkserver_preload(["warm", "lives"])
 
 
 class LateRecorder(Recorder):
-    """The planted mutant: intents reach the disk together with the next record, which is the POST's acknowledgement."""
+    """The planted mutant: intents reach the disk together with the next acknowledgement, that is, behind their POST."""
 
     _held: tuple[Entry, ...] = ()
 
     async def record(self, *entries: Entry, decided: bool = False) -> tuple[Record, ...]:
         if not any(entry.kind is Kind.INTENT for entry in entries):
-            held, self._held = self._held, ()
-            if held:
+            if self._held and any(entry.kind is Kind.ORDER_EVENT for entry in entries):
+                held, self._held = self._held, ()
                 await self._journal.commit(held)
             return await super().record(*entries, decided=decided)
         records = tuple(Record(0, e.session_id, e.at, e.kind, e.key, parse(canonical_bytes(e.body)), "", "") for e in entries)
