@@ -323,9 +323,7 @@ def test_the_same_inputs_give_the_same_bytes_and_change_no_position(lots: list[i
 @settings(max_examples=300, deadline=None)
 @given(st.integers(-900, 900), st.integers(-900, 900), st.integers(0, 900), st.integers(0, 900))
 def test_a_change_of_side_passes_through_flat(position: int, target: int, buying: int, selling: int) -> None:
-    state = empty_account(1, 0.0)
-    state.position[0], state.working_buy[0], state.working_sell[0] = position, buying, selling
-    side, lots, reduction = order_toward(state, 0, target)
+    side, lots, reduction = order_toward(target, position, buying, selling)
     assert lots >= 0
     if reduction and lots:
         assert side * position < 0 and lots <= abs(position) - (selling if position > 0 else buying)

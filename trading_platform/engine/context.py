@@ -73,21 +73,22 @@ def quotes_from_bars(panel: Panel, session_close_ns: NDArray[np.int64]) -> tuple
 def _average_volume(
     volume: np.ndarray, scale: np.ndarray, present: np.ndarray, lots_per_unit: np.ndarray, rows: int, out: np.ndarray
 ) -> None:
-    width = volume.shape[1]
-    recent = np.zeros((rows, width))
-    seen = np.zeros(width, np.int64)
-    factor = np.ones(width)
-    for t in range(volume.shape[0]):
-        for s in range(width):
+    """The newest `rows` volumes of a column lie in order at window[first:last]; summed oldest first, so bits depend on nothing older."""
+    window = np.empty(volume.shape[0])
+    for s in range(volume.shape[1]):
+        first = last = 0
+        factor, mean = 1.0, np.nan
+        for t in range(volume.shape[0]):
             if present[t, s] and math.isfinite(volume[t, s]):
-                factor[s] = scale[t, s]
-                recent[seen[s] % rows, s] = volume[t, s] / factor[s]
-                seen[s] += 1
-            held = min(seen[s], rows)
-            total = 0.0
-            for k in range(held):
-                total += recent[(seen[s] - held + k) % rows, s]
-            out[t, s] = total / held * factor[s] * lots_per_unit[s] if held > 0 else np.nan
+                factor = scale[t, s]
+                window[last] = volume[t, s] / factor
+                last += 1
+                first = max(first, last - rows)
+                total = 0.0
+                for k in range(first, last):
+                    total += window[k]
+                mean = total / (last - first)
+            out[t, s] = mean * factor * lots_per_unit[s]
 
 
 def average_volume_lots(panel: Panel, lots_per_unit: NDArray[np.int64], rows: int = ADV_ROWS) -> NDArray[np.float64]:

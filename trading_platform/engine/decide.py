@@ -84,22 +84,17 @@ def _targets(state: AccountState, row: Row, numbers: Numbers, grid: Grid, plan: 
 
 
 @njit(cache=True, nogil=True)
-def order_toward(state: AccountState, s: int, target: int) -> tuple[int, int, bool]:
-    """(side, lots, is_reduction) that moves instrument `s` toward its target, open orders counted as filled; lots 0 for none (T14).
+def order_toward(target: int, position: int, buys: int, sells: int) -> tuple[int, int, bool]:
+    """(side, lots, is_reduction) that moves a position toward its target, open `buys` and `sells` counted as filled; lots 0: none (T14).
 
     A reduction never crosses zero: the other side is entered at a later row, from flat.
     """
-    position = state.position[s]
-    if target > position + state.working_buy[s]:
-        change = target - position - state.working_buy[s]
-        if position < 0:
-            return 1, max(min(change, -position - state.working_buy[s]), 0), True
-        return 1, change, False
-    if target < position - state.working_sell[s]:
-        change = position - state.working_sell[s] - target
-        if position > 0:
-            return -1, max(min(change, position - state.working_sell[s]), 0), True
-        return -1, change, False
+    if target > position + buys:
+        change = target - position - buys
+        return (1, max(min(change, -position - buys), 0), True) if position < 0 else (1, change, False)
+    if target < position - sells:
+        change = position - sells - target
+        return (-1, max(min(change, position - sells), 0), True) if position > 0 else (-1, change, False)
     return 0, 0, False
 
 
@@ -110,7 +105,7 @@ def _plan_orders(state: AccountState, row: Row, grid: Grid, plan: Plan) -> int:
     reductions, entries, value = np.empty(width, np.int64), np.empty(width, np.int64), np.zeros(width)
     n_reductions = n_entries = 0
     for s in range(width):
-        side, lots, reduction = order_toward(state, s, plan.target[s])
+        side, lots, reduction = order_toward(plan.target[s], state.position[s], state.working_buy[s], state.working_sell[s])
         price = planning_price(row.quote_mid[s], state.mark[s])
         if lots == 0 or not price > 0.0:
             continue

@@ -112,6 +112,14 @@ class Plan(NamedTuple):
     denied: NDArray[np.int64]
 
 
+class Sheet(NamedTuple):
+    """One acting instrument's row of the plan's outcome i1, limit and value f8, each (C,)."""
+
+    outcome: NDArray[np.int8]
+    limit: NDArray[np.float64]
+    value: NDArray[np.float64]
+
+
 class Book(NamedTuple):
     """Provisional worst case while a row's orders are checked: every working, UNKNOWN and approved order filled where it hurts (T13).
 

@@ -19,7 +19,7 @@ from trading_platform.engine.risk import market as market_risk
 from trading_platform.engine.risk import order as order_risk
 from trading_platform.engine.risk import portfolio as portfolio_risk
 from trading_platform.engine.risk import position as position_risk
-from trading_platform.engine.rows import ALLOWED, DENIED, SECTORS, Book, Numbers, Plan, Row
+from trading_platform.engine.rows import ALLOWED, DENIED, SECTORS, Book, Numbers, Plan, Row, Sheet
 
 # NumPy scalars, not ints: Numba compiles a function once more for each literal int it is called with.
 KILL_SWITCH = np.int64(CheckCode.KILL_SWITCH)
@@ -51,18 +51,18 @@ ENTRY_WINDOW = np.int64(CheckCode.ENTRY_WINDOW)
 
 
 @njit(cache=True, nogil=True)
-def note(plan: Plan, s: int, code: int, answer: tuple[float, float, bool]) -> None:
-    """Record one outcome of instrument `s`."""
-    plan.limit[s, code] = answer[0]
-    plan.value[s, code] = answer[1]
-    plan.outcome[s, code] = ALLOWED if answer[2] else DENIED
+def note(sheet: Sheet, code: int, answer: tuple[float, float, bool]) -> None:
+    """Record one outcome on an instrument's sheet."""
+    sheet.limit[code] = answer[0]
+    sheet.value[code] = answer[1]
+    sheet.outcome[code] = ALLOWED if answer[2] else DENIED
 
 
 @njit(cache=True, nogil=True)
-def worst_lots(state: AccountState, s: int, buy: int, sell: int) -> tuple[int, int]:
-    """(|lots|, lots short) of instrument `s` at worst: open orders, plus `buy` and `sell` lots, filled on whichever side hurts (T13)."""
-    high = state.position[s] + state.working_buy[s] + buy
-    low = state.position[s] - state.working_sell[s] - sell
+def worst_lots(position: int, buys: int, sells: int) -> tuple[int, int]:
+    """(|lots|, lots short) of a position at worst: its open `buys` and `sells` lots filled on whichever side hurts (T13)."""
+    high = position + buys
+    low = position - sells
     return max(abs(high), abs(low)), max(-low, 0)
 
 
@@ -75,7 +75,7 @@ def open_book(state: AccountState, row: Row, grid: Grid, book: Book) -> None:
     for s in range(len(state.position)):
         price = state.mark[s] if math.isfinite(state.mark[s]) else (state.avg_cost[s] if state.position[s] != 0 else row.quote_mid[s])
         book.price[s] = price / grid.lots_per_unit[s]
-        worst, short = worst_lots(state, s, 0, 0)
+        worst, short = worst_lots(state.position[s], state.working_buy[s], state.working_sell[s])
         book.worst[s] = worst
         book.worst_short[s] = short
         if worst > 0:
@@ -92,10 +92,11 @@ def open_book(state: AccountState, row: Row, grid: Grid, book: Book) -> None:
 @njit(cache=True, nogil=True)
 def check_reduction(s: int, state: AccountState, numbers: Numbers, plan: Plan, book: Book, order_price: float, mark: float) -> None:
     """The checks of a reduction of instrument `s` (T14)."""
+    sheet = Sheet(plan.outcome[s], plan.limit[s], plan.value[s])
     working = state.working_sell[s] if state.position[s] > 0 else state.working_buy[s]
-    note(plan, s, ORDER_BUDGET, order_risk.order_budget(book.orders[0] + 1, numbers.max_orders_per_row))
-    note(plan, s, PRICE_COLLAR, order_risk.price_collar(order_price, mark, numbers.reduce_price_collar_bps))
-    note(plan, s, CROSSES_ZERO, position_risk.crosses_zero(plan.lots[s], state.position[s], working))
+    note(sheet, ORDER_BUDGET, order_risk.order_budget(book.orders[0] + 1, numbers.max_orders_per_row))
+    note(sheet, PRICE_COLLAR, order_risk.price_collar(order_price, mark, numbers.reduce_price_collar_bps))
+    note(sheet, CROSSES_ZERO, position_risk.crosses_zero(plan.lots[s], state.position[s], working))
 
 
 @njit(cache=True, nogil=True)
@@ -105,7 +106,7 @@ def check_entry(
     """The checks of an entry of instrument `s` against the provisional book."""
     equity = plan.equity[0]
     buy = plan.lots[s] if plan.side[s] > 0 else 0
-    worst, short = worst_lots(state, s, buy, plan.lots[s] - buy)
+    worst, short = worst_lots(state.position[s], state.working_buy[s] + buy, state.working_sell[s] + plan.lots[s] - buy)
     unit = max(book.price[s], order_price / grid.lots_per_unit[s])
     gross = book.gross[0] - book.worst[s] * book.price[s] + worst * unit
     short_value = book.short[0] - book.worst_short[s] * book.price[s] + short * unit
@@ -114,33 +115,34 @@ def check_entry(
     count = book.positions[0] + (1 if book.worst[s] == 0 else 0)
     cost = book.buys[0] + buy * order_price / grid.lots_per_unit[s]
     first, last = entry_bounds(row, numbers)
-    note(plan, s, KILL_SWITCH, account_risk.kill_switch(row.kill_level))
-    note(plan, s, POSITION_LIMIT, position_risk.position_limit(worst * unit, equity, numbers.max_position))
-    note(plan, s, GROSS_EXPOSURE, portfolio_risk.gross_exposure(gross, equity, numbers.max_gross))
+    sheet = Sheet(plan.outcome[s], plan.limit[s], plan.value[s])
+    note(sheet, KILL_SWITCH, account_risk.kill_switch(row.kill_level))
+    note(sheet, POSITION_LIMIT, position_risk.position_limit(worst * unit, equity, numbers.max_position))
+    note(sheet, GROSS_EXPOSURE, portfolio_risk.gross_exposure(gross, equity, numbers.max_gross))
     shorts = portfolio_risk.short_exposure(short_value, gross, short > 0, grid.shortable[s], numbers.max_short_of_gross)
-    note(plan, s, SHORT_EXPOSURE, shorts)
-    note(plan, s, MAX_POSITIONS, portfolio_risk.max_positions(count, numbers.max_positions))
-    note(plan, s, SECTOR_EXPOSURE, portfolio_risk.sector_exposure(sector, equity, numbers.max_sector))
-    note(plan, s, LEVERAGE, portfolio_risk.leverage(gross, equity, numbers.max_leverage))
-    note(plan, s, BUYING_POWER, account_risk.buying_power(cost, state.cash[0], equity, numbers.max_leverage))
-    note(plan, s, MAINTENANCE_EXCESS, account_risk.maintenance_excess(gross, equity, numbers.min_maintenance_excess))
-    note(plan, s, DAILY_DRAWDOWN, account_risk.daily_drawdown(equity, state.session_high_equity[0], numbers.max_daily_drawdown))
-    note(plan, s, CONSECUTIVE_LOSSES, account_risk.consecutive_losses(state.pause_left[0]))
-    note(plan, s, MAX_TRADES, account_risk.max_trades(state.trades_today[0] + book.orders[0] + 1, numbers.max_trades_per_session))
-    note(plan, s, ORDER_BUDGET, order_risk.order_budget(book.orders[0] + 1, numbers.max_orders_per_row))
+    note(sheet, SHORT_EXPOSURE, shorts)
+    note(sheet, MAX_POSITIONS, portfolio_risk.max_positions(count, numbers.max_positions))
+    note(sheet, SECTOR_EXPOSURE, portfolio_risk.sector_exposure(sector, equity, numbers.max_sector))
+    note(sheet, LEVERAGE, portfolio_risk.leverage(gross, equity, numbers.max_leverage))
+    note(sheet, BUYING_POWER, account_risk.buying_power(cost, state.cash[0], equity, numbers.max_leverage))
+    note(sheet, MAINTENANCE_EXCESS, account_risk.maintenance_excess(gross, equity, numbers.min_maintenance_excess))
+    note(sheet, DAILY_DRAWDOWN, account_risk.daily_drawdown(equity, state.session_high_equity[0], numbers.max_daily_drawdown))
+    note(sheet, CONSECUTIVE_LOSSES, account_risk.consecutive_losses(state.pause_left[0]))
+    note(sheet, MAX_TRADES, account_risk.max_trades(state.trades_today[0] + book.orders[0] + 1, numbers.max_trades_per_session))
+    note(sheet, ORDER_BUDGET, order_risk.order_budget(book.orders[0] + 1, numbers.max_orders_per_row))
     risk = position_risk.per_trade_risk(worst * unit, row.atr[s], numbers.stop_atr, equity, numbers.max_risk_per_trade)
-    note(plan, s, PER_TRADE_RISK, risk)
-    note(plan, s, PARTICIPATION, position_risk.participation(plan.lots[s], row.adv_lots[s], numbers.max_participation))
-    note(plan, s, PRICE_COLLAR, order_risk.price_collar(order_price, mark, numbers.price_collar_bps))
-    note(plan, s, STALE_QUOTE, market_risk.stale_quote(row.quote_mid[s], row.quote_age_s[s], numbers.max_quote_age_s))
-    note(plan, s, COVERAGE, market_risk.coverage(row.coverage, numbers.min_coverage))
-    note(plan, s, UNKNOWN_ORDER, position_risk.unknown_order(state.unknown[s]))
-    note(plan, s, HANDS_OFF, position_risk.hands_off(state.hands_off[s]))
-    note(plan, s, NOT_MEMBER, position_risk.not_member(row.member[s]))
-    note(plan, s, MODEL_AGE, account_risk.model_age(row.model_age, numbers.hard_max_age_sessions))
-    note(plan, s, ACCOUNT_FLAGS, account_risk.account_flags(row.trading_blocked))
-    note(plan, s, NAKED_LIMIT, portfolio_risk.naked_limit(book.naked[0], equity, numbers.max_naked))
-    note(plan, s, ENTRY_WINDOW, market_risk.entry_window(plan.valid_from[0], first, last))
+    note(sheet, PER_TRADE_RISK, risk)
+    note(sheet, PARTICIPATION, position_risk.participation(plan.lots[s], row.adv_lots[s], numbers.max_participation))
+    note(sheet, PRICE_COLLAR, order_risk.price_collar(order_price, mark, numbers.price_collar_bps))
+    note(sheet, STALE_QUOTE, market_risk.stale_quote(row.quote_mid[s], row.quote_age_s[s], numbers.max_quote_age_s))
+    note(sheet, COVERAGE, market_risk.coverage(row.coverage, numbers.min_coverage))
+    note(sheet, UNKNOWN_ORDER, position_risk.unknown_order(state.unknown[s]))
+    note(sheet, HANDS_OFF, position_risk.hands_off(state.hands_off[s]))
+    note(sheet, NOT_MEMBER, position_risk.not_member(row.member[s]))
+    note(sheet, MODEL_AGE, account_risk.model_age(row.model_age, numbers.hard_max_age_sessions))
+    note(sheet, ACCOUNT_FLAGS, account_risk.account_flags(row.trading_blocked))
+    note(sheet, NAKED_LIMIT, portfolio_risk.naked_limit(book.naked[0], equity, numbers.max_naked))
+    note(sheet, ENTRY_WINDOW, market_risk.entry_window(plan.valid_from[0], first, last))
 
 
 @njit(cache=True, nogil=True)
@@ -162,7 +164,7 @@ def enter_book(s: int, state: AccountState, row: Row, grid: Grid, plan: Plan, bo
     if not entry:
         return
     buy = plan.lots[s] if plan.side[s] > 0 else 0
-    worst, short = worst_lots(state, s, buy, plan.lots[s] - buy)
+    worst, short = worst_lots(state.position[s], state.working_buy[s] + buy, state.working_sell[s] + plan.lots[s] - buy)
     unit = max(book.price[s], order_price / grid.lots_per_unit[s])
     change = worst * unit - book.worst[s] * book.price[s]
     book.gross[0] += change
