@@ -22,6 +22,7 @@ from trading_platform.contracts.instruments import Instrument
 from trading_platform.engine.corporate import rescale
 from trading_platform.engine.price_grid import catastrophe_stop_ticks, price_ticks
 
+_rescale = njit(cache=True, nogil=True)(rescale)
 ACCOUNT_FORMAT = "account-state-1"
 
 
@@ -188,7 +189,7 @@ def apply_action(state: AccountState, s: int, split_ratio: float, dividend: floa
     last = mark if math.isfinite(mark) else state.avg_cost[s]
     before = state.position[s]
     stop = state.stop_ticks[s] / tpu
-    lots, cost, stop, in_lieu, paid, scale = rescale(before, state.avg_cost[s], stop, split_ratio, dividend, last, grid.lots_per_unit[s])
+    lots, cost, stop, in_lieu, paid, scale = _rescale(before, state.avg_cost[s], stop, split_ratio, dividend, last, grid.lots_per_unit[s])
     state.mark[s] = mark * scale - dividend
     state.position[s] = lots
     state.avg_cost[s] = cost

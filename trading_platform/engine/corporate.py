@@ -1,17 +1,21 @@
-"""What a split or a dividend does to a held position (T10): the one arithmetic of backtest, runner and market_data."""
+"""What a split or a dividend does to a held position (T10): the one arithmetic of backtest, runner and market_data.
+
+Plain Python on plain numbers: `engine.account` compiles it, `market_data.corporate_actions` offers it without importing a compiler.
+"""
 
 from __future__ import annotations
-
-from numba import njit
-
-import trading_platform.kernel_cache  # noqa: F401  (names the cache folder before the first kernel)
 
 LOT_NOISE = 1e-9  # of a lot: binary noise of the ratio, not a fraction
 
 
-@njit(cache=True, nogil=True)
 def rescale(
-    lots: int, average_cost: float, stop_price: float, split_ratio: float, cash_dividend: float, previous_close: float, lots_per_unit: int
+    lots: int,
+    average_cost: float,
+    stop_price: float,
+    split_ratio: float,
+    cash_dividend: float,
+    previous_close: float,
+    lots_per_unit: int = 1,
 ) -> tuple[int, float, float, float, float, float]:
     """Return (lots, average_cost, stop_price, cash_in_lieu, dividend_cash, price_scale) after the event.
 
