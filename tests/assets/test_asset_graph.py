@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import dagster as dg
-
 from world import World
+
 from trading_platform.assets.inputs import latest
 from trading_platform.assets.pipelines import DAILY, INTRADAY
 

@@ -19,7 +19,7 @@ from trading_platform.calendar import MarketCalendar
 from trading_platform.config import Settings, load_settings
 from trading_platform.contracts.manifest import UNPARTITIONED, Manifest, OutputFile, inputs_hash
 
-SYMBOLS, SESSIONS, STRETCH = 45, 430, 60
+SYMBOLS, SESSIONS, STRETCH = 45, 440, 70
 
 
 def synthetic_bars(folder: Path) -> None:
@@ -99,12 +99,20 @@ class World:
         frame = change(pl.read_parquet(self.place.lake.root / output.uri))
         written = self.place.lake.write_partition(output.asset, output.partition, frame, "planted", sort_by=())
         return OutputFile(
-            output.asset, output.partition, written.uri, written.sha256, written.size, written.rows, written.data_version, written.schema, written.span
+            output.asset,
+            output.partition,
+            written.uri,
+            written.sha256,
+            written.size,
+            written.rows,
+            written.data_version,
+            written.schema,
+            written.span,
         )
 
-    def judge(self, asset: str, *checks: str) -> None:
-        """Run checks of an asset alone, as Dagster would, against its newest materialization."""
-        keys = {dg.AssetCheckKey(dg.AssetKey(asset), check) for check in checks}
+    def judge(self, asset: str) -> None:
+        """Run the checks of an asset alone, as Dagster would, against its newest materialization."""
+        keys = {spec.key for check in self.graph.nodes[asset].checks for spec in check.check_specs}
         job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection=set(), asset_check_selection=keys)
         job.execute_in_process(instance=self.instance, raise_on_error=False)
 

@@ -105,7 +105,12 @@ def bars_asset(pipeline: Pipeline) -> Node:
     """bars_daily or bars_minute with its checks."""
     recipe = bars_recipe(pipeline)
 
-    @dg.asset(**of(recipe), group_name="bars", kinds={"polars", "parquet"}, description=f"{pipeline.timeframe} bars, raw, from the data folder or the box")
+    @dg.asset(
+        **of(recipe),
+        group_name="bars",
+        kinds={"polars", "parquet"},
+        description=f"{pipeline.timeframe} bars, raw, from the data folder or the box",
+    )
     def bars(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         return publish_bars(platform.publication(context, recipe), pipeline)
 

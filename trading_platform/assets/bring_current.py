@@ -16,6 +16,7 @@ from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.errors import TradingError
 from trading_platform.contracts.manifest import UNPARTITIONED
 
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the events are in the instance; a person sees Steps
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
@@ -127,7 +128,9 @@ def _materialize(definitions: dg.Definitions, graph: Graph, instance: dg.Dagster
     selection = [graph.nodes[name].key for name in dict.fromkeys(step.asset for step in batch)]
     key = None if first == UNPARTITIONED or len(batch) > 1 else first
     tags = {RANGE_START: first, RANGE_END: last} if key is None and first != UNPARTITIONED else {}
-    result = job.execute_in_process(asset_selection=selection, instance=instance, partition_key=key, tags=tags, raise_on_error=False)
+    result = job.execute_in_process(
+        run_config=QUIET, asset_selection=selection, instance=instance, partition_key=key, tags=tags, raise_on_error=False
+    )
     if not result.success:
         where = f"asset {batch[0].asset}, partition {first}, run {result.run_id}"
         raise MaterializationError(_failure(result), where, "look at the run in the Dagster UI: make dev")

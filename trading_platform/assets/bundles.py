@@ -72,7 +72,9 @@ def cutoff_row(out: Reader, pipeline: Pipeline, cutoff: str) -> int:
     """First row the bundle may trade. InputError for a date that is no cutoff of the published features."""
     known = out.facts(pipeline.features).get("cutoffs", {})
     if cutoff not in known:
-        raise InputError(f"{cutoff} is no training cutoff", pipeline.asset("model_bundle"), f"the features allow {', '.join(known) or 'none'}")
+        raise InputError(
+            f"{cutoff} is no training cutoff", pipeline.asset("model_bundle"), f"the features allow {', '.join(known) or 'none'}"
+        )
     return int(known[cutoff])
 
 
@@ -92,7 +94,7 @@ def config_of(out: Publication, pipeline: Pipeline, given: TrainingSet, rows: ND
         horizon=pipeline.horizon,
         target=given.labels.name,
         trained_from=int(given.panel.session[rows[0]]),
-        trained_through=int(given.panel.session[rows[-1]]),
+        trained_through=int(out.place.calendar.session_of(int(given.labels.t1[rows].max()))),
         feed=dict(out.facts(pipeline.bars)["feed"]),
     )
 
@@ -122,7 +124,9 @@ def publish_bundle(
     row = cutoff_row(out, pipeline, out.partition)
     rows = training_rows(given.labels.t0, given.labels.t1, row, pipeline.train, pipeline.embargo)
     if rows.size < pipeline.train:
-        raise InputError(f"{rows.size} rows have labels before {out.partition}, {pipeline.train} are needed", out.recipe.asset, "read a longer span")
+        raise InputError(
+            f"{rows.size} rows have labels before {out.partition}, {pipeline.train} are needed", out.recipe.asset, "read a longer span"
+        )
     native, _ = fit(given.panel, given.features, given.names, given.labels, rows, seed=SEED)
     cells, sizes = parity_cells(given, row)
     exported = export.export(native, config_of(out, pipeline, given, rows), cells, sizes, time.perf_counter_ns)
@@ -176,7 +180,9 @@ def card_of(exported: Any, report: Mapping[str, Any]) -> str:
     from trading_platform.research import export
     from trading_platform.research.gates import GateResult
 
-    gates = [GateResult(name, g["kind"], g.get("passed"), g.get("value"), g.get("threshold"), g["text"]) for name, g in report["gates"].items()]
+    gates = [
+        GateResult(name, g["kind"], g.get("passed"), g.get("value"), g.get("threshold"), g["text"]) for name, g in report["gates"].items()
+    ]
     numbers = {name: value for name, value in report["metrics"].items() if not isinstance(value, (dict, list))}
     notes = [str(report["warning"])] if report.get("warning") else []
     return export.card(exported, numbers, gates, notes)
@@ -187,7 +193,11 @@ def bundle_asset(pipeline: Pipeline) -> Node:
     recipe, partitions = bundle_recipe(pipeline), partitions_of(pipeline)
 
     @dg.asset(
-        **of(recipe), group_name="models", kinds={"lightgbm", "onnx"}, partitions_def=partitions, description="ONNX bundle trained on rows before the cutoff"
+        **of(recipe),
+        group_name="models",
+        kinds={"lightgbm", "onnx"},
+        partitions_def=partitions,
+        description="ONNX bundle trained on rows before the cutoff",
     )
     def bundle(context: dg.AssetExecutionContext, platform: Platform, bundles: Bundles, mlflow: Mlflow) -> dg.MaterializeResult:
         return publish_bundle(platform.publication(context, recipe), pipeline, context, bundles.store(), mlflow)

@@ -60,5 +60,7 @@ def _difference(last: Manifest, now: Inputs) -> str:
     after = {(record.asset, record.partition): record.data_version for record in now.records}
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     names = [f"{asset} {partition}" for asset, partition in changed]
-    names += sorted(f"setting {key}" for key in last.parameters.keys() | now.parameters.keys() if last.parameters.get(key) != now.parameters.get(key))
+    names += sorted(
+        f"setting {key}" for key in last.parameters.keys() | now.parameters.keys() if last.parameters.get(key) != now.parameters.get(key)
+    )
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

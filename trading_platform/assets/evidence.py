@@ -35,7 +35,10 @@ def verdict(instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str,
     """The newest evaluation of a check whose target was the materialization with this storage id; any other one says nothing."""
     asset = key.asset_key.to_user_string()
     for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=HISTORY):
-        if _target(record) == storage_id and record.status in (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED):
+        if _target(record) == storage_id and record.status in (
+            AssetCheckExecutionRecordStatus.SUCCEEDED,
+            AssetCheckExecutionRecordStatus.FAILED,
+        ):
             return Verdict(asset, partition, key.name, storage_id, record.status is AssetCheckExecutionRecordStatus.SUCCEEDED)
     return Verdict(asset, partition, key.name, storage_id, None)
 

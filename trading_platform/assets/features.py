@@ -48,13 +48,20 @@ def features_recipe(pipeline: Pipeline) -> Recipe:
 
         chosen = feature_set(pipeline.feature_set)
         delay = place.profile(pipeline).vendor_delay_s
-        return {"feature_set": chosen.name, "feature_hash": chosen.hash, "vendor_delay_s": delay, "stretch_rows": place.settings.stretch_rows}
+        return {
+            "feature_set": chosen.name,
+            "feature_hash": chosen.hash,
+            "vendor_delay_s": delay,
+            "stretch_rows": place.settings.stretch_rows,
+        }
 
     code = ("features", "market_data", "calendar", "assets.features", "assets.panels")
     return Recipe(pipeline.features, code, {pipeline.bars: Reads.WHOLE, pipeline.asset("universe"): Reads.WHOLE}, parameters)
 
 
-def compute(panel: Panel, feature_set: "FeatureSet", actions: "ActionTable", after: Sequence[int]) -> tuple[NDArray[np.float32], list[States]]:
+def compute(
+    panel: Panel, feature_set: "FeatureSet", actions: "ActionTable", after: Sequence[int]
+) -> tuple[NDArray[np.float32], list[States]]:
     """Features float32 (T, S, F) of a panel, and the states after the rows `after`, ascending."""
     from trading_platform.features.program import Program
     from trading_platform.market_data.corporate_actions import FactorState
@@ -126,12 +133,19 @@ def features_asset(pipeline: Pipeline) -> Node:
     """features_daily or features_intraday with its checks."""
     recipe = features_recipe(pipeline)
 
-    @dg.asset(**of(recipe), group_name="features", kinds={"numba", "parquet"}, description=f"Feature set {pipeline.feature_set} over every row, and runner states")
+    @dg.asset(
+        **of(recipe),
+        group_name="features",
+        kinds={"numba", "parquet"},
+        description=f"Feature set {pipeline.feature_set} over every row, and runner states",
+    )
     def features(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         return publish_features(platform.publication(context, recipe), pipeline)
 
     specs = [
-        dg.AssetCheckSpec("finite", asset=recipe.asset, blocking=True, description="no infinite value; no feature undefined in most warm cells"),
+        dg.AssetCheckSpec(
+            "finite", asset=recipe.asset, blocking=True, description="no infinite value; no feature undefined in most warm cells"
+        ),
         dg.AssetCheckSpec("causal", asset=recipe.asset, blocking=True, description="the future, changed, moves no earlier feature (I1)"),
     ]
 
@@ -149,12 +163,18 @@ def judge_features(instance: dg.DagsterInstance, place: Workplace, pipeline: Pip
     seen = reader(instance, place, pipeline.bars, pipeline.asset("universe"), pipeline.features)
     asset = pipeline.features
     if not seen.holds(asset):
-        yield from (dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata={"cells": 0}) for name in ("finite", "causal"))
+        yield from (
+            dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata={"cells": 0}) for name in ("finite", "causal")
+        )
         return
     panel, chosen = panel_of(seen, pipeline), feature_set(pipeline.feature_set)
     published, _ = features_array(seen, pipeline, panel)
     warm = np.cumsum(panel.present, axis=0) > chosen.warm_up
-    share = {name: float(np.isfinite(published[..., i][warm & panel.present]).mean()) for i, name in enumerate(chosen.names)} if warm.any() else {}
+    share = (
+        {name: float(np.isfinite(published[..., i][warm & panel.present]).mean()) for i, name in enumerate(chosen.names)}
+        if warm.any()
+        else {}
+    )
     infinite = int(np.isinf(published).sum())
     empty = sorted(name for name, defined in share.items() if defined < DEFINED_SHARE)
     said = {"infinite_cells": infinite, "mostly_undefined": ", ".join(empty), "least_defined": min(share.values(), default=1.0)}

@@ -17,8 +17,8 @@ from trading_platform.assets.pipelines import PIPELINES
 from trading_platform.assets.promotion import promotion_asset
 from trading_platform.assets.session_inputs import inputs_asset
 from trading_platform.assets.universe import universe_asset
-from trading_platform.assets.warehouse import warehouse_assets
 from trading_platform.assets.walk_forward import report_asset as walk_forward_asset
+from trading_platform.assets.warehouse import warehouse_assets
 
 
 @dataclass(frozen=True, slots=True)

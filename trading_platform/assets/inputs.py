@@ -81,10 +81,14 @@ def read_manifest(place: Workplace, uri: str) -> Manifest:
     """The manifest at a content-addressed uri of the lake. CorruptionError where it is gone or its bytes do not fit its name."""
     path = place.lake.root / uri
     if not path.is_file():
-        raise CorruptionError("a materialization's manifest is gone", uri, "restore the lake from its backup, or materialize the asset again")
+        raise CorruptionError(
+            "a materialization's manifest is gone", uri, "restore the lake from its backup, or materialize the asset again"
+        )
     data = path.read_bytes()
     if sha256_hex(data) not in uri:
-        raise CorruptionError("the manifest does not match the hash in its name", uri, "restore it from a backup, or materialize the asset again")
+        raise CorruptionError(
+            "the manifest does not match the hash in its name", uri, "restore it from a backup, or materialize the asset again"
+        )
     return Manifest.from_bytes(data, uri)
 
 
@@ -154,10 +158,13 @@ def inputs_now(instance: dg.DagsterInstance, place: Workplace, recipe: Recipe, p
         name = partition if reads is Reads.SAME else UNPARTITIONED
         found = latest(instance, place, asset, name)
         if found is None:
-            raise InputError(f"{asset} was never materialized", f"asset {recipe.asset}, partition {partition}", f"materialize {asset} first")
+            raise InputError(
+                f"{asset} was never materialized", f"asset {recipe.asset}, partition {partition}", f"materialize {asset} first"
+            )
         upstream[asset, name] = found
     records = [
-        InputRecord(SOURCE, file.name, file.sha256, file.sha256) for file in sorted(recipe.sources(place, partition), key=lambda file: file.name)
+        InputRecord(SOURCE, file.name, file.sha256, file.sha256)
+        for file in sorted(recipe.sources(place, partition), key=lambda file: file.name)
     ]
     provenance = []
     for (asset, name), item in sorted(upstream.items()):

@@ -26,7 +26,9 @@ def write_instance_file(settings: Settings) -> Path:
     """Write dagster.yaml into DAGSTER_HOME if it differs; return the folder."""
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
-    text = "# Written by the platform (trading_platform/assets/instance.py); edits are overwritten.\n" + yaml.safe_dump(INSTANCE, sort_keys=True)
+    text = "# Written by the platform (trading_platform/assets/instance.py); edits are overwritten.\n" + yaml.safe_dump(
+        INSTANCE, sort_keys=True
+    )
     path = home / "dagster.yaml"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")

@@ -77,11 +77,18 @@ def labels_asset(pipeline: Pipeline) -> Node:
     """labels_daily or labels_intraday with its check."""
     recipe = labels_recipe(pipeline)
 
-    @dg.asset(**of(recipe), group_name="labels", kinds={"numpy", "parquet"}, description=f"Forward returns over {pipeline.horizon} rows from the next bar on")
+    @dg.asset(
+        **of(recipe),
+        group_name="labels",
+        kinds={"numpy", "parquet"},
+        description=f"Forward returns over {pipeline.horizon} rows from the next bar on",
+    )
     def labels(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         return publish_labels(platform.publication(context, recipe), pipeline)
 
-    @dg.asset_check(asset=recipe.asset, blocking=True, name="horizon", description="no label without its full horizon, none entered before its decision")
+    @dg.asset_check(
+        asset=recipe.asset, blocking=True, name="horizon", description="no label without its full horizon, none entered before its decision"
+    )
     def horizon(context: dg.AssetCheckExecutionContext, platform: Platform) -> dg.AssetCheckResult:
         return judge_labels(context.instance, platform.place, pipeline)
 

@@ -99,7 +99,12 @@ def journal_asset() -> Node:
     """live_journal with its check."""
 
     @dg.asset(
-        **of(JOURNAL), group_name="live", kinds={"sqlite", "parquet"}, partitions_def=SESSIONS, backfill_policy=ONE_RUN, description="A session's journal as tables"
+        **of(JOURNAL),
+        group_name="live",
+        kinds={"sqlite", "parquet"},
+        partitions_def=SESSIONS,
+        backfill_policy=ONE_RUN,
+        description="A session's journal as tables",
     )
     def live_journal(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         return materialize_sessions(context, platform, JOURNAL, publish_journal)
@@ -183,13 +188,23 @@ def report_asset() -> Node:
     """session_report with its check."""
 
     @dg.asset(
-        **of(REPORT), group_name="live", kinds={"polars", "parquet"}, partitions_def=SESSIONS, backfill_policy=ONE_RUN, description="P&L of a session by name and cause"
+        **of(REPORT),
+        group_name="live",
+        kinds={"polars", "parquet"},
+        partitions_def=SESSIONS,
+        backfill_policy=ONE_RUN,
+        description="P&L of a session by name and cause",
     )
     def session_report(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         accounts = AccountsOfRun(platform.place)
         return materialize_sessions(context, platform, REPORT, lambda out: publish_report(out, accounts))
 
-    @dg.asset_check(asset="session_report", blocking=True, name="balanced", description="parts add up to the equity change, and to the broker's, to the cent")
+    @dg.asset_check(
+        asset="session_report",
+        blocking=True,
+        name="balanced",
+        description="parts add up to the equity change, and to the broker's, to the cent",
+    )
     def balanced(context: dg.AssetCheckExecutionContext, platform: Platform) -> dg.AssetCheckResult:
         return judge_reports(context.instance, platform.place)
 

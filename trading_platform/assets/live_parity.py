@@ -66,7 +66,9 @@ def parity_fold(out: Reader, pipeline: Pipeline, sessions: list[int], store: Obj
     chosen, strategy = feature_set(pipeline.feature_set), out.place.profile(pipeline).strategy
     manifest = out.inputs.manifest(pipeline.features)
     if manifest.facts.get("feature_hash") != chosen.hash:
-        raise CorruptionError("the published features are of another version than the code", pipeline.features, f"materialize {pipeline.features}")
+        raise CorruptionError(
+            "the published features are of another version than the code", pipeline.features, f"materialize {pipeline.features}"
+        )
     known: dict[str, tuple[Any, NDArray[np.int64]]] = {}
 
     def start(program: Program, known_at: int) -> None:
@@ -135,7 +137,10 @@ def publish_parity(out: Publication, parity: ParityOfRun) -> dg.MaterializeResul
 
 
 def _worst(found: SessionParity) -> str:
-    rows = [f"| {d.feature} | {d.instrument_id} | {np.datetime64(d.timestamp, 'ns')}Z | {d.live:.8g} | {d.batch:.8g} | {d.cause} |" for d in found.worst]
+    rows = [
+        f"| {d.feature} | {d.instrument_id} | {np.datetime64(d.timestamp, 'ns')}Z | {d.live:.8g} | {d.batch:.8g} | {d.cause} |"
+        for d in found.worst
+    ]
     return "\n".join(["| feature | instrument | row | live | batch | cause |", "|---|---|---|---|---|---|", *rows])
 
 
@@ -143,13 +148,20 @@ def parity_asset() -> Node:
     """live_parity with its check."""
 
     @dg.asset(
-        **of(PARITY), group_name="live", kinds={"numba", "parquet"}, partitions_def=SESSIONS, backfill_policy=ONE_RUN, description="Live against batch, per session"
+        **of(PARITY),
+        group_name="live",
+        kinds={"numba", "parquet"},
+        partitions_def=SESSIONS,
+        backfill_policy=ONE_RUN,
+        description="Live against batch, per session",
     )
     def live_parity(context: dg.AssetExecutionContext, platform: Platform, bundles: Bundles) -> dg.MaterializeResult:
         parity = ParityOfRun(platform.place, bundles.store())
         return materialize_sessions(context, platform, PARITY, lambda out: publish_parity(out, parity))
 
-    @dg.asset_check(asset="live_parity", blocking=True, name=UNEXPLAINED, description="no difference between live and batch without a cause (T35)")
+    @dg.asset_check(
+        asset="live_parity", blocking=True, name=UNEXPLAINED, description="no difference between live and batch without a cause (T35)"
+    )
     def unexplained(context: dg.AssetCheckExecutionContext, platform: Platform) -> dg.AssetCheckResult:
         return judge_parity(context.instance, platform.place)
 
@@ -158,7 +170,9 @@ def parity_asset() -> Node:
 
 def judge_parity(instance: dg.DagsterInstance, place: Workplace) -> dg.AssetCheckResult:
     """Every compared session: none may have a difference without a cause."""
-    counts = {session: int(found.manifest.facts["unexplained"]) for session, found in latest_of_every(instance, place, "live_parity").items()}
+    counts = {
+        session: int(found.manifest.facts["unexplained"]) for session, found in latest_of_every(instance, place, "live_parity").items()
+    }
     wrong = [session for session, count in counts.items() if count]
     said = {"sessions": len(counts), "unexplained": sum(counts.values()), "where": ", ".join(wrong[:5])}
     return dg.AssetCheckResult(passed=not wrong, metadata=said)

@@ -103,7 +103,9 @@ def windows_of(place: Workplace, pipeline: Pipeline) -> Mapping[str, Any]:
 
 def alpha_recipe(pipeline: Pipeline) -> Recipe:
     """Predictions are a function of the training set and the windows."""
-    return Recipe(pipeline.asset("alpha_lightgbm"), ALPHA_CODE, model_upstream(pipeline), lambda place, partition: windows_of(place, pipeline))
+    return Recipe(
+        pipeline.asset("alpha_lightgbm"), ALPHA_CODE, model_upstream(pipeline), lambda place, partition: windows_of(place, pipeline)
+    )
 
 
 def publish_alpha(out: Publication, pipeline: Pipeline, context: dg.AssetExecutionContext, mlflow: Mlflow) -> dg.MaterializeResult:
@@ -115,7 +117,9 @@ def publish_alpha(out: Publication, pipeline: Pipeline, context: dg.AssetExecuti
         return out.nothing(f"{pipeline.bars} holds no rows")
     known = before_stretch(training_set(out, pipeline))
     labels = known.labels
-    folds = folds_of(labels.t0, labels.t1, pipeline.train, pipeline.test, pipeline.step, pipeline.embargo)[-(out.place.settings.max_folds or 0) :]
+    folds = folds_of(labels.t0, labels.t1, pipeline.train, pipeline.test, pipeline.step, pipeline.embargo)[
+        -(out.place.settings.max_folds or 0) :
+    ]
 
     def progress(done: int, total: int) -> None:
         if done == total or done % 10 == 0:
@@ -162,7 +166,13 @@ def alpha_asset(pipeline: Pipeline) -> Node:
     """alpha_lightgbm of a pipeline."""
     recipe = alpha_recipe(pipeline)
 
-    @dg.asset(**of(recipe), group_name="models", kinds={"lightgbm", "mlflow"}, op_tags={"trading/heavy": "1"}, description="Walk-forward out-of-sample alphas")
+    @dg.asset(
+        **of(recipe),
+        group_name="models",
+        kinds={"lightgbm", "mlflow"},
+        op_tags={"trading/heavy": "1"},
+        description="Walk-forward out-of-sample alphas",
+    )
     def alpha(context: dg.AssetExecutionContext, platform: Platform, mlflow: Mlflow) -> dg.MaterializeResult:
         return publish_alpha(platform.publication(context, recipe), pipeline, context, mlflow)
 

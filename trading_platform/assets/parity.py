@@ -129,7 +129,11 @@ class ParityFold:
         from trading_platform.features.program import Program
 
         panel = panel_of(record.body)
-        if self._program is None or self._program.instrument_ids != panel.instrument_ids or panel.timestamp[0] <= self._program.last_timestamp:
+        if (
+            self._program is None
+            or self._program.instrument_ids != panel.instrument_ids
+            or panel.timestamp[0] <= self._program.last_timestamp
+        ):
             self._program = Program(self._set, panel.instrument_ids)
             self._start(self._program, int(panel.known_at[0]))
         features = self._program.step(panel)[0]
@@ -154,7 +158,9 @@ class ParityFold:
         columns = [self._batch.columns.get(name) for name in panel.instrument_ids]
         return np.stack([empty if column is None else self._batch.values[row, column] for column in columns])
 
-    def _differs(self, found: SessionParity, panel: Panel, column: int, number: int, live: NDArray[np.float32], batch: NDArray[np.float32]) -> None:
+    def _differs(
+        self, found: SessionParity, panel: Panel, column: int, number: int, live: NDArray[np.float32], batch: NDArray[np.float32]
+    ) -> None:
         name, timestamp = panel.instrument_ids[column], int(panel.timestamp[0])
         cause = self._cause(found.session_id, timestamp, name, panel)
         found.differing += 1

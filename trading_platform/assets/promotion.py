@@ -46,7 +46,9 @@ def refuse_unproven(found: Sequence[Verdict], where: str) -> None:
     """Fail closed: a blocking check that failed, or never judged exactly this materialization, refuses."""
     wrong = [verdict.text for verdict in found if verdict.passed is not True]
     if wrong:
-        raise InputError(f"promotion refused: {'; '.join(wrong)}", where, "an absent verdict counts as failed: run the checks and fix the cause")
+        raise InputError(
+            f"promotion refused: {'; '.join(wrong)}", where, "an absent verdict counts as failed: run the checks and fix the cause"
+        )
 
 
 def traded_parity(instance: dg.DagsterInstance) -> list[Verdict]:
@@ -155,7 +157,9 @@ def _table(found: Sequence[Verdict]) -> str:
 def blocking_checks(nodes: Sequence[Node]) -> dict[str, list[str]]:
     """Asset -> names of its blocking checks."""
     return {
-        node.recipe.asset: sorted(spec.name for check in node.checks for spec in check.check_specs if spec.blocking) for node in nodes if node.checks
+        node.recipe.asset: sorted(spec.name for check in node.checks for spec in check.check_specs if spec.blocking)
+        for node in nodes
+        if node.checks
     }
 
 
@@ -163,7 +167,13 @@ def promotion_asset(pipeline: Pipeline, upstream: Sequence[Node]) -> Node:
     """promotion of a pipeline; `upstream` are the nodes whose blocking checks it demands."""
     recipe, checks = promotion_recipe(pipeline), blocking_checks(upstream)
 
-    @dg.asset(**of(recipe), group_name="registry", kinds={"json"}, partitions_def=partitions_of(pipeline), description="Stage of a bundle in the promotion ledger")
+    @dg.asset(
+        **of(recipe),
+        group_name="registry",
+        kinds={"json"},
+        partitions_def=partitions_of(pipeline),
+        description="Stage of a bundle in the promotion ledger",
+    )
     def promotion(context: dg.AssetExecutionContext, config: PromotionConfig, platform: Platform, mlflow: Mlflow) -> dg.MaterializeResult:
         return publish_promotion(platform.publication(context, recipe), pipeline, context, config, mlflow, checks)
 

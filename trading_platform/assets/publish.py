@@ -40,13 +40,17 @@ class Publication(Reader):
 
     def table(self, name: str, frame: pl.DataFrame, lake_asset: str | None = None, sort_by: Sequence[str] | None = None) -> OutputFile:
         """Write a frame under `<asset>/<name>`; the first table's columns become the asset's column schema."""
-        written = self.place.lake.write_partition(lake_asset or self.recipe.asset, self._scoped(name), frame, self.recipe.code_version, sort_by)
+        written = self.place.lake.write_partition(
+            lake_asset or self.recipe.asset, self._scoped(name), frame, self.recipe.code_version, sort_by
+        )
         self._frame_schema = self._frame_schema or dict(written.schema)
         return self._keep(written)
 
     def file(self, name: str, data: bytes, suffix: str, rows: int = 0, span: tuple[int, int] | None = None) -> OutputFile:
         """Write bytes under `<asset>/<name>`."""
-        return self._keep(self.place.lake.write_file(self.recipe.asset, self._scoped(name), data, suffix, self.recipe.code_version, rows, span))
+        return self._keep(
+            self.place.lake.write_file(self.recipe.asset, self._scoped(name), data, suffix, self.recipe.code_version, rows, span)
+        )
 
     def adopt(self, output: OutputFile) -> OutputFile:
         """Count a file that a domain function wrote into the lake as an output."""
@@ -79,7 +83,13 @@ class Publication(Reader):
         """The manifest of what was written so far."""
         schema = {name: dtype for output in self._outputs for name, dtype in output.schema.items()}
         files = [output.sha256 for output in self._outputs]
-        identity = {"asset": self.recipe.asset, "partition": self.partition, "code_version": self.recipe.code_version, "schema": schema, "files": files}
+        identity = {
+            "asset": self.recipe.asset,
+            "partition": self.partition,
+            "code_version": self.recipe.code_version,
+            "schema": schema,
+            "files": files,
+        }
         return Manifest(
             asset=self.recipe.asset,
             partition=self.partition,
@@ -149,4 +159,8 @@ def _moment(value: int) -> str:
     """A span's end as text: session days below 1e6, UTC ns above."""
     import numpy as np
 
-    return str(np.datetime64(value, "D")) if abs(value) < 1_000_000 else f"{np.datetime64(value, 's' if abs(value) < 1e12 else 'ns').astype('datetime64[m]')}Z"
+    return (
+        str(np.datetime64(value, "D"))
+        if abs(value) < 1_000_000
+        else f"{np.datetime64(value, 's' if abs(value) < 1e12 else 'ns').astype('datetime64[m]')}Z"
+    )

@@ -33,7 +33,9 @@ def read_table(place: Workplace, manifest: Manifest, under: str = "", columns: S
 
     files = [output for output in manifest.outputs if output.partition.startswith(under) and output.uri.endswith(".parquet")]
     if not files:
-        raise InputError(f"{manifest.asset} holds no table {under!r}", f"partition {manifest.partition}", f"materialize {manifest.asset} with data first")
+        raise InputError(
+            f"{manifest.asset} holds no table {under!r}", f"partition {manifest.partition}", f"materialize {manifest.asset} with data first"
+        )
     wanted = list(columns) if columns is not None else None
     frames = [pl.read_parquet(io.BytesIO(file_bytes(place, output)), columns=wanted) for output in files]
     return pl.concat(frames, how="vertical_relaxed") if len(frames) > 1 else frames[0]

@@ -134,7 +134,11 @@ class Mlflow(dg.ConfigurableResource):
         from dagster_mlflow.resources import MlFlow
 
         uri = self.platform.place.settings.mlflow_tracking_uri
-        config = {"mlflow_tracking_uri": uri, "experiment_name": EXPERIMENT, "extra_tags": {"level": "parent", "dagster/run_id": context.run.run_id}}
+        config = {
+            "mlflow_tracking_uri": uri,
+            "experiment_name": EXPERIMENT,
+            "extra_tags": {"level": "parent", "dagster/run_id": context.run.run_id},
+        }
         tracking = MlFlow(Parent(context.log, context.run, context.run.run_id, config))
         tracking.set_tag("job", context.run.job_name)
         mlflow.end_run()

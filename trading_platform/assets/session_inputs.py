@@ -80,7 +80,12 @@ def publish_inputs(out: Publication, pipeline: Pipeline) -> dg.MaterializeResult
     )
     out.file("pointer", inputs.to_bytes(), ".json")
     _write_pointer(out.place, pipeline, inputs)
-    said = {"instruments": len(inputs.instruments), "sessions": len(universe.members), "states": len(inputs.states), "universe_hash": universe.hash}
+    said = {
+        "instruments": len(inputs.instruments),
+        "sessions": len(universe.members),
+        "states": len(inputs.states),
+        "universe_hash": universe.hash,
+    }
     return out.result({**said, "pointer": pointer_path(out.place.lake.root, pipeline.name).relative_to(out.place.lake.root).as_posix()})
 
 

@@ -129,7 +129,9 @@ def session_tables(records: Iterable[Record], session_id: str, session: int) -> 
             _count_fill(orders, body)
         elif record.kind is Kind.ACTIVITY:
             amount = float(body.get("net_amount") or 0.0)
-            rows["activities"].append({**head, **_kept("activities", body), "activity_id": str(body["id"]), "net_amount": amount, "at": record.at})
+            rows["activities"].append(
+                {**head, **_kept("activities", body), "activity_id": str(body["id"]), "net_amount": amount, "at": record.at}
+            )
     rows["orders"] = list(orders.values())
     return {name: frame(name, found) for name, found in rows.items()}
 

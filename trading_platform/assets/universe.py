@@ -69,11 +69,18 @@ def universe_asset(pipeline: Pipeline) -> Node:
     """universe or universe_intraday with its check."""
     recipe = universe_recipe(pipeline)
 
-    @dg.asset(**of(recipe), group_name="universe", kinds={"polars", "parquet"}, description="Point-in-time universe: members, dollar volume, reasons")
+    @dg.asset(
+        **of(recipe),
+        group_name="universe",
+        kinds={"polars", "parquet"},
+        description="Point-in-time universe: members, dollar volume, reasons",
+    )
     def universe(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         return publish_universe(platform.publication(context, recipe), pipeline)
 
-    @dg.asset_check(asset=recipe.asset, blocking=True, name="point_in_time", description="Earlier rows stay as they are when later bars are removed")
+    @dg.asset_check(
+        asset=recipe.asset, blocking=True, name="point_in_time", description="Earlier rows stay as they are when later bars are removed"
+    )
     def point_in_time(context: dg.AssetCheckExecutionContext, platform: Platform) -> dg.AssetCheckResult:
         return judge_universe(context.instance, platform.place, pipeline)
 
@@ -89,7 +96,11 @@ def judge_universe(instance: dg.DagsterInstance, place: Workplace, pipeline: Pip
         return dg.AssetCheckResult(passed=True, metadata={"sessions": 0})
     published = read_table(place, found.manifest, "members")
     frame = read_table(place, bars.manifest, f"{PERIOD[pipeline.timeframe][0]}=")
-    wrong = [str(session) for session in _sample(published) if _differs(published, frame.filter(frame["session"] < session), session, place, pipeline, build_universe)]
+    wrong = [
+        str(session)
+        for session in _sample(published)
+        if _differs(published, frame.filter(frame["session"] < session), session, place, pipeline, build_universe)
+    ]
     return dg.AssetCheckResult(passed=not wrong, metadata={"sessions": SAMPLE_SESSIONS, "not_point_in_time": ", ".join(wrong)})
 
 
@@ -104,5 +115,7 @@ def _differs(published: "pl.DataFrame", before: "pl.DataFrame", session: Any, pl
     again = build(before, place.profile(pipeline).universe, place.calendar)
     columns = ["instrument_id", "member", "reason"]
     mine = again.filter(again["session"] == session).select(columns)
-    theirs = published.filter((published["session"] == session) & published["instrument_id"].is_in(mine["instrument_id"].implode())).select(columns)
+    theirs = published.filter((published["session"] == session) & published["instrument_id"].is_in(mine["instrument_id"].implode())).select(
+        columns
+    )
     return not mine.equals(theirs)

@@ -151,7 +151,11 @@ def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecut
     if not out.holds(pipeline.bars):
         return out.nothing(f"{pipeline.bars} holds no rows")
     known = before_stretch(training_set(out, pipeline))
-    found, folds, arena = published_walk_forward(out, pipeline, known), folds_before_stretch(out.place, pipeline, known), arena_of(out, pipeline, known)
+    found, folds, arena = (
+        published_walk_forward(out, pipeline, known),
+        folds_before_stretch(out.place, pipeline, known),
+        arena_of(out, pipeline, known),
+    )
     first = net_result(arena, found.predictions, model_age(known.panel, found.fold, folds))
     count, trials = record_trial(out, pipeline, known, first.returns, created_at(context))
     evaluation = evaluate(arena, found, folds, known.labels, count)
@@ -168,7 +172,11 @@ def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecut
         run.log_metrics(numbers)
         run.set_tags({f"gate.{gate.name}": gate.verdict for gate in results})
     _write_curves(out, evaluation)
-    metadata = {**numbers, **{f"gate_{gate.name}": f"{gate.verdict}: {gate.text}" for gate in results}, "trials": dg.MetadataValue.json(trials)}
+    metadata = {
+        **numbers,
+        **{f"gate_{gate.name}": f"{gate.verdict}: {gate.text}" for gate in results},
+        "trials": dg.MetadataValue.json(trials),
+    }
     metadata |= {"gates": dg.MetadataValue.md(gates_table(results)), "warning": warning}
     if pipeline.statistical_power:
         power = gates.power_table(len(first.returns), pipeline.periods_per_year, max(count.trials, 1), runs=POWER_RUNS)
@@ -241,14 +249,20 @@ def report_asset(pipeline: Pipeline) -> Node:
     recipe = report_recipe(pipeline)
 
     @dg.asset(
-        **of(recipe), group_name="walk_forward", kinds={"numba", "mlflow"}, op_tags={"trading/heavy": "1"}, description="Net results, nulls, gates and plots"
+        **of(recipe),
+        group_name="walk_forward",
+        kinds={"numba", "mlflow"},
+        op_tags={"trading/heavy": "1"},
+        description="Net results, nulls, gates and plots",
     )
     def report(context: dg.AssetExecutionContext, platform: Platform, mlflow: Mlflow) -> dg.MaterializeResult:
         return publish_report(platform.publication(context, recipe), pipeline, context, mlflow)
 
     specs = [
         dg.AssetCheckSpec("leakage", asset=recipe.asset, blocking=True, description="none of the leakage checks finds anything"),
-        dg.AssetCheckSpec(STATISTICAL_CHECK, asset=recipe.asset, description="binds from paper to live; a gate without power is not passed"),
+        dg.AssetCheckSpec(
+            STATISTICAL_CHECK, asset=recipe.asset, description="binds from paper to live; a gate without power is not passed"
+        ),
     ]
 
     @dg.multi_asset_check(specs=specs, name=f"{recipe.asset}_gates")
@@ -264,13 +278,21 @@ def judge_report(instance: dg.DagsterInstance, place: Workplace, pipeline: Pipel
     found = latest(instance, place, asset)
     gates = {} if found is None else dict(found.manifest.facts.get("gates", {}))
     if not gates:
-        return [dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata={"gates": 0}) for name in ("leakage", STATISTICAL_CHECK)]
+        return [
+            dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata={"gates": 0})
+            for name in ("leakage", STATISTICAL_CHECK)
+        ]
     leakage = gates.get("leakage", {})
     open_ = sorted(name for name, gate in gates.items() if gate["kind"] != "technical" and gate.get("passed") is not True)
     said = {"not_passed": ", ".join(open_), "judged": len(gates)}
     return [
         dg.AssetCheckResult(
-            check_name="leakage", asset_key=asset, passed=leakage.get("passed") is True, metadata={"text": str(leakage.get("text", "not judged"))}
+            check_name="leakage",
+            asset_key=asset,
+            passed=leakage.get("passed") is True,
+            metadata={"text": str(leakage.get("text", "not judged"))},
         ),
-        dg.AssetCheckResult(check_name=STATISTICAL_CHECK, asset_key=asset, passed=not open_, severity=dg.AssetCheckSeverity.WARN, metadata=said),
+        dg.AssetCheckResult(
+            check_name=STATISTICAL_CHECK, asset_key=asset, passed=not open_, severity=dg.AssetCheckSeverity.WARN, metadata=said
+        ),
     ]

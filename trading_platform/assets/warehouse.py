@@ -97,14 +97,20 @@ def test_results(invocation: "DbtCliInvocation") -> dict[str, tuple[bool, str]]:
     return found
 
 
-def publish_marts(context: dg.AssetExecutionContext, platform: Platform, recipes: Mapping[str, Recipe], marts: Mapping[str, Mart]) -> Iterable[Any]:
+def publish_marts(
+    context: dg.AssetExecutionContext, platform: Platform, recipes: Mapping[str, Recipe], marts: Mapping[str, Mart]
+) -> Iterable[Any]:
     """Build the selected marts, publish their tables, and pass on the results of their tests."""
     chosen = sorted(key.to_user_string() for key in context.selected_asset_keys)
     publications = {name: platform.publication(context, recipes[name]) for name in chosen}
     with tempfile.TemporaryDirectory(prefix="dbt-") as temporary:
         folder = Path(temporary)
         invocation = build_marts(publications, folder)
-        failed = [r for r in invocation.get_artifact("run_results.json")["results"] if r["unique_id"].startswith("model.") and r["status"] != "success"]
+        failed = [
+            r
+            for r in invocation.get_artifact("run_results.json")["results"]
+            if r["unique_id"].startswith("model.") and r["status"] != "success"
+        ]
         if failed:
             message = "; ".join(f"{result['unique_id'].rpartition('.')[2]}: {result.get('message')}" for result in failed)
             raise InputError(message, "dbt build", "correct the model, or materialize the assets it reads again")
@@ -146,5 +152,3 @@ def warehouse_assets() -> Sequence[Node]:
         yield from publish_marts(context, platform, recipes, marts)
 
     return tuple(Node(recipes[name], warehouse) for name in marts)
-
-

@@ -73,7 +73,9 @@ class Workplace:
         """Commit of the sources, with `+` where the work tree differs from it; empty where there is no repository."""
         try:
             head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
-            changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
+            changed = subprocess.run(
+                ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
+            )
         except (OSError, subprocess.SubprocessError):
             return ""
         return head.stdout.strip() + ("+" if changed.stdout.strip() else "")

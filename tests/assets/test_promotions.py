@@ -1,0 +1,96 @@
+"""Promotions: what enters the ledger, and that statistical gates and people bind at live."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+from world import World
+
+from trading_platform.assets.bring_current import bring_current
+from trading_platform.assets.inputs import latest
+from trading_platform.contracts.ledger import LedgerReader
+from trading_platform.registry.ledger import STATISTICAL_GATES, TECHNICAL_GATES
+
+
+def cutoff_of(world: World) -> str:
+    return sorted(world.manifest("features_daily").facts["cutoffs"])[0]
+
+
+def promote(world: World, **config: object) -> dg.ExecuteInProcessResult:
+    """Materialize the promotion with a configuration."""
+    job = world.definitions.resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(
+        run_config={"ops": {"promotion": {"config": config}}},
+        asset_selection=[dg.AssetKey("promotion")],
+        instance=world.instance,
+        partition_key=cutoff_of(world),
+        raise_on_error=False,
+    )
+
+
+def reason(result: dg.ExecuteInProcessResult) -> str:
+    failure = next(event.step_failure_data.error for event in result.all_events if event.is_step_failure)
+    return str(failure.cause.message if failure.cause else failure.message)
+
+
+def test_a_bundle_takes_every_stage_to_paper_once(shared_world: World) -> None:
+    entries = LedgerReader(shared_world.settings.ledger_path).entries()
+    bundle = shared_world.manifest("model_bundle", cutoff_of(shared_world)).facts["bundle_id"]
+    assert [(entry.stage, entry.bundle_id) for entry in entries] == [(stage, bundle) for stage in ("candidate", "shadow", "paper")]
+    assert LedgerReader(shared_world.settings.ledger_path).authority(str(bundle), "default", "paper") == entries[-1]
+
+
+def test_every_gate_in_the_ledger_names_the_materialization_it_was_judged_on(shared_world: World) -> None:
+    entry = LedgerReader(shared_world.settings.ledger_path).entries()[-1]
+    report = latest(shared_world.instance, shared_world.place, "walk_forward_report")
+    bundle = latest(shared_world.instance, shared_world.place, "model_bundle", cutoff_of(shared_world))
+    assert report is not None and bundle is not None
+    judged = {name: gate["storage_id"] for name, gate in entry.gates.items()}
+    assert set(TECHNICAL_GATES) | set(STATISTICAL_GATES) <= set(judged)
+    assert judged["dsr"] == judged["leakage"] == report.storage_id
+    assert judged["parity"] == judged["golden"] == bundle.storage_id
+
+
+def test_promoting_again_writes_nothing_into_the_ledger(world: World) -> None:
+    before = world.settings.ledger_path.read_bytes()
+    assert promote(world).success
+    assert world.settings.ledger_path.read_bytes() == before
+
+
+def test_an_honest_weak_model_never_reaches_live(world: World) -> None:
+    before = world.settings.ledger_path.read_bytes()
+    result = promote(world, stage="live", approvals=["Ada", "Grace"], reason="looks good", capital_share=0.05)
+    assert not result.success and "dsr" in reason(result)
+    assert world.settings.ledger_path.read_bytes() == before
+
+
+def test_live_needs_two_people_even_with_every_gate_passed(world: World) -> None:
+    from trading_platform.assets.pipelines import DAILY
+    from trading_platform.assets.promotion import PromotionConfig, write_ledger
+    from trading_platform.contracts.errors import InputError
+    from trading_platform.registry.ledger import required_gates
+
+    facts = world.manifest("model_bundle", cutoff_of(world)).facts
+    gates = {name: {"passed": True, "storage_id": 1} for name in required_gates("live")}
+    alone = PromotionConfig(stage="live", approvals=["Ada", "ada"], reason="alone", capital_share=0.05)
+    with pytest.raises(InputError, match="2 different people"):
+        write_ledger(world.place, DAILY, alone, str(facts["label"]), str(facts["bundle_id"]), gates, 1)
+    both = PromotionConfig(stage="live", approvals=["Ada", "Grace"], reason="both", capital_share=0.05)
+    write_ledger(world.place, DAILY, both, str(facts["label"]), str(facts["bundle_id"]), gates, 1)
+    assert LedgerReader(world.settings.ledger_path).entries()[-1].stage == "live"
+
+
+def test_an_unexplained_difference_in_traded_sessions_stops_promotions(world: World) -> None:
+    world.instance.add_dynamic_partitions("sessions", ["default/paper/2014-12-31/1"])
+    world.instance.report_runless_asset_event(dg.AssetMaterialization("live_parity", partition="default/paper/2014-12-31/1"))
+    result = promote(world)
+    assert not result.success and "live_parity[default/paper/2014-12-31/1]:unexplained was not run" in reason(result)
+
+
+def test_the_second_cutoff_gives_another_bundle_under_another_version(world: World) -> None:
+    later = sorted(world.manifest("features_daily").facts["cutoffs"])
+    if len(later) < 2:
+        pytest.skip("the stretch of this world is one cutoff long")
+    bring_current(world.definitions, world.graph, world.place, world.instance, partitions={"model_bundle": later}, assets=["model_bundle"])
+    labels = {str(world.manifest("model_bundle", cutoff).facts["label"]) for cutoff in later}
+    assert len(labels) == len(later)
