@@ -20,6 +20,7 @@ from trading_platform.contracts.errors import TransientError
 TRADE_UPDATES = "trade_updates"
 DATA = "data"
 LISTEN_TIMEOUT_S = 10.0
+RECONNECT_TIMEOUT_S = 40.0  # longer than alpaca-py's longest pause between two tries
 MAX_FRAME = 8 * 1024 * 1024
 
 logging.getLogger("alpaca").setLevel(logging.CRITICAL)  # its log repeats what the runner's own state says, with tracebacks
@@ -59,6 +60,20 @@ class TradeUpdates(TradingStream):
         """Run the stream and wait until it listens. TransientError when it does not within 10 s."""
         self._task = asyncio.create_task(self._run_forever())
         await _within(self.listening, "trade_updates")
+
+    @property
+    def alive(self) -> bool:
+        """The socket is open and subscribed."""
+        return self.listening.is_set() and self._ws is not None and bool(self._ws.open)
+
+    async def back(self) -> bool:
+        """Wait for alpaca-py's own reconnect, for a bounded time; whether it came."""
+        self.listening.clear()
+        try:
+            await asyncio.wait_for(self.listening.wait(), RECONNECT_TIMEOUT_S)
+        except TimeoutError:
+            return False
+        return True
 
     async def finish(self) -> None:
         """Close the socket and end the task."""
@@ -100,6 +115,20 @@ class BarStream(StockDataStream):
         """Run the stream and wait until it is subscribed. TransientError when it is not within 10 s."""
         self._task = asyncio.create_task(self._run_forever())
         await _within(self.listening, "market data")
+
+    @property
+    def alive(self) -> bool:
+        """The socket is open and subscribed."""
+        return self.listening.is_set() and self._ws is not None and bool(self._ws.open)
+
+    async def back(self) -> bool:
+        """Wait for alpaca-py's own reconnect, for a bounded time; whether it came."""
+        self.listening.clear()
+        try:
+            await asyncio.wait_for(self.listening.wait(), RECONNECT_TIMEOUT_S)
+        except TimeoutError:
+            return False
+        return True
 
     async def finish(self) -> None:
         """Close the socket and end the task."""

@@ -255,13 +255,7 @@ class Runner:
 
     async def _act(self, wake: Wake) -> None:
         await self.drain()
-        if self._connected() != self._connections:
-            self._connections = self._connected()
-            await self._enter("RECONCILING")
-            await self.day.open_due()
-            await self._meet("reconnect")
-            await self.day.backfill(self.day.known_at_of_row(self.fold.last_row))
-            await self._enter(STATE_OF[self.fold.level])
+        await self._reconnected()
         await self._cover()
         await self.operator.read()
         self._stop = self._stop or self.operator.stop
@@ -274,6 +268,22 @@ class Runner:
             await self._enter(STATE_OF[self.fold.level])
         if not await self.shared.heartbeat(self.clock.now_ns()):
             await self.operator.latch_at_least(KillLevel.HALT_NEW, "another host holds the lease")
+
+    async def _reconnected(self) -> None:
+        """Nothing is sent while a socket is down; after its return what was missed is fetched through the gate."""
+        streams = [stream for stream in (self.updates, self.bars) if stream is not None]
+        lost = [stream for stream in streams if not stream.alive]
+        if not lost and self._connected() == self._connections:
+            return
+        await self._enter("RECONCILING")
+        for stream in lost:
+            if not await stream.back():
+                await self.operator.latch_at_least(KillLevel.HALT_NEW, "a socket of the venue stays down")
+        self._connections = self._connected()
+        await self.day.open_due()
+        await self._meet("reconnect")
+        await self.day.backfill(self.day.known_at_of_row(self.fold.last_row))
+        await self._enter(STATE_OF[self.fold.level])
 
     async def drain(self) -> None:
         """Handle everything the sockets have delivered."""

@@ -283,6 +283,9 @@ class TradingDay:
     async def decide(self, timestamp: int, known_at: int, session: int, provenance: str) -> None:
         """Close one row: step, decide, journal, send. A backfilled row moves the state and decides nothing."""
         closed = stopwatch_ns()
+        if provenance == "live":
+            await self._desk.read_activities()  # a fill whose update was lost, or someone else's (T18), is known before the row decides
+            await self._desk.protect()
         panel = self._assembler.close(timestamp, known_at, session, self._universe.member_row(date_of(session).isoformat()))
         context = await self._context(panel, session)
         body = {**panel_body(panel), "context": context_body(context), "provenance": provenance}

@@ -1,0 +1,165 @@
+"""The slot: requests, refusals, health, a hot swap between two rows (T24, T27)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+from market import ACCOUNT, Exchange, World
+
+from live_runner.runner import Runner
+from trading_platform.contracts.canonical import canonical_bytes
+from trading_platform.contracts.journal import JournalReader, Kind
+from trading_platform.registry.redis_server import RedisServer
+from trading_platform.registry.slots import Slots
+
+MOMENTUM = {"returns_21d": 1.0, "returns_5d": 0.5}
+REVERSAL = {"returns_5d": -1.0, "zscore_20d": -0.2}
+
+
+def bodies(runner: Runner, kind: Kind) -> list[dict]:
+    with JournalReader(runner.settings.journal) as reader:
+        return [record.body for record in reader.records(kind)]
+
+
+def slots_of(url: str) -> Slots:
+    return Slots(redis.Redis.from_url(url, decode_responses=True), ACCOUNT, "paper")
+
+
+class SwapAfterRow(Runner):
+    """Stages the second bundle once the fourth row is decided, as a publisher would while the runner trades."""
+
+    request: tuple[str, str] = ("", "")
+    rows = 0
+
+    async def _between_rows(self, session: int) -> None:
+        self.rows += 1
+        if self.rows == 4:
+            self.shared.slots.stage("daily", *self.request)
+        await super()._between_rows(session)
+
+
+def test_a_hot_swap_between_two_rows_loses_no_row_and_is_what_the_backtest_concludes(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    first, second = daily.bundle("momentum", "1", MOMENTUM), daily.bundle("reversal", "1.2", REVERSAL)
+    daily.stage(redis_url, *first)
+    SwapAfterRow.request = second
+    runner = play(daily, exchange(daily).url, SwapAfterRow, redis_url=redis_url, confirm_as="demo")
+    decisions = [body["decision"] for body in bodies(runner, Kind.DECISION)]
+    assert [d["bundle_ids"] for d in decisions] == [[first[1]]] * 4 + [[second[1]]] * 8
+    expected = daily.concluded([(0, *first), (4, *second)])
+    assert [canonical_bytes(d) for d in decisions] == [d.to_bytes() for d in expected.decisions]
+
+    swaps = bodies(runner, Kind.SWAP)
+    assert [swap["label"] for swap in swaps] == ["momentum_v1", "reversal_v1.2"]
+    assert swaps[1]["health"]["shadow_rows"] == 3 and swaps[1]["health"]["shadow_alphas"] == 24
+    commands = bodies(runner, Kind.COMMAND)
+    assert [(c["name"], c["by"]) for c in commands] == [("swap_confirm", "demo")]
+    assert swaps[1]["transition_turnover"] > daily.profile.models.max_transition_turnover
+    label, bundle_id, epoch = slots_of(redis_url).active("daily")
+    assert (label, bundle_id, epoch) == (*second, 2)
+    assert slots_of(redis_url).pending("daily") is None
+    acknowledged = slots_of(redis_url)._redis.xrange(slots_of(redis_url).stream_key)
+    assert [fields["outcome"] for _, fields in acknowledged] == ["activated", "activated"]
+
+
+def test_a_large_transition_waits_for_an_operator(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    first, second = daily.bundle("momentum", "1", MOMENTUM), daily.bundle("reversal", "1.2", REVERSAL)
+    daily.stage(redis_url, *first)
+    SwapAfterRow.request = second
+    runner = play(daily, exchange(daily).url, SwapAfterRow, redis_url=redis_url)
+    assert [swap["label"] for swap in bodies(runner, Kind.SWAP)] == ["momentum_v1"]
+    assert "needs an operator" in runner.swapper.waiting
+    assert slots_of(redis_url).pending("daily") == second
+
+
+def refused(runner: Runner, redis_url: str) -> str:
+    """The reason, after checking that it stands in the journal and in Redis alike and that the request is gone."""
+    (body,) = bodies(runner, Kind.SWAP_REFUSED)
+    assert slots_of(redis_url).pending("daily") is None
+    assert slots_of(redis_url).rejected("daily") == (body["label"], body["reason"])
+    assert bodies(runner, Kind.SWAP) == [] and bodies(runner, Kind.INTENT) == []
+    assert len(bodies(runner, Kind.DECISION)) == 12
+    return str(body["reason"])
+
+
+@pytest.mark.parametrize("typed_id", [True, False])
+def test_a_hand_made_request_without_a_promotion_is_refused_and_says_why(
+    typed_id: bool, daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    label, bundle_id = daily.bundle("momentum", "1", MOMENTUM, promoted=False)
+    client = redis.Redis.from_url(redis_url)
+    client.hset(slots_of(redis_url).pending_key, mapping={"daily": label, **({"daily:bundle": bundle_id} if typed_id else {})})
+    runner = play(daily, exchange(daily).url, redis_url=redis_url)
+    assert "no unrevoked promotion" in refused(runner, redis_url)
+
+
+def test_a_bundle_whose_bytes_changed_is_refused(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    (model,) = Path(daily.root / "bundles").rglob("model.onnx")
+    model.write_bytes(model.read_bytes()[:-1] + b"\\x00")
+    assert "sha256" in refused(play(daily, exchange(daily).url, redis_url=redis_url), redis_url)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"feed": {"vendor": "alpaca", "tape": "sip"}}, "feed"),
+        ({"timeframe": "1Min"}, "timeframe"),
+        ({"trained_through": 15_936}, "trained through"),
+    ],
+)
+def test_a_bundle_made_for_something_else_is_refused(
+    changes: dict, reason: str, daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM, **changes))
+    assert reason in refused(play(daily, exchange(daily).url, redis_url=redis_url), redis_url)
+
+
+def test_redis_may_vanish_while_the_runner_trades(daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner]) -> None:
+    server = RedisServer()
+    server.start()
+
+    class LosesRedis(Runner):
+        async def _between_rows(self, session: int) -> None:
+            server.stop()
+            await super()._between_rows(session)
+
+    daily.stage(server.url, *daily.bundle("momentum", "1", MOMENTUM))
+    runner = play(daily, exchange(daily).url, LosesRedis, redis_url=server.url)
+    assert len(bodies(runner, Kind.DECISION)) == 12 and len(bodies(runner, Kind.FILL)) > 10
+    assert not runner.shared.answers
+
+
+class FailingInference(Runner):
+    """From the sixth row on the model fails."""
+
+    rows = 0
+
+    async def _between_rows(self, session: int) -> None:
+        self.rows += 1
+        if self.rows == 5:
+            bound = self.fold.engine.signals._bound
+            bound.inference._session = None
+        await super()._between_rows(session)
+
+
+def test_three_failures_fall_back_to_hold_and_nothing_is_liquidated(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    venue = exchange(daily)
+    runner = play(daily, venue.url, FailingInference, redis_url=redis_url)
+    swaps = bodies(runner, Kind.SWAP)
+    assert [(s["label"], s["by"]) for s in swaps] == [("momentum_v1", "request"), ("", "runner")]
+    decisions = [body["decision"] for body in bodies(runner, Kind.DECISION)]
+    assert [bool(d["bundle_ids"]) for d in decisions] == [True] * 8 + [False] * 4
+    assert [d["orders"] for d in decisions[5:]] == [[]] * 7
+    assert venue.positions() == runner.fold.positions() != {}
