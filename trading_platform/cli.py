@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ def settings_of(arguments: argparse.Namespace, **more: Any) -> Settings:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    import dagster as dg
+
+    from trading_platform.assets.dbt_manifest import ensure_manifest
+
+    # What Dagster calls beta or preview is listed in docs/libraries.md; a person at a terminal can do nothing about it.
+    for category in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
+        warnings.filterwarnings("ignore", category=category)
+    ensure_manifest()
     from trading_platform.demo.run import run_demo
 
     return run_demo(settings_of(arguments, profile="demo", account=DEMO_ACCOUNT))

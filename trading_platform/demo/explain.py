@@ -59,8 +59,10 @@ def _show(links: list[Link], settings: Settings, screen: Screen) -> None:
     home = f"{settings.home}/"
     rows = []
     for link in links:
-        found = "" if link.ok else f"  expected {link.expected[:16]}, found {link.actual[:60]}"
-        rows.append((link.name, "[green]OK[/green]" if link.ok else "[bold red]BROKEN[/bold red]", f"{link.path.removeprefix(home)}{found}"))
+        where = f"{link.path.removeprefix(home)}  [dim]{link.actual[:16]}[/dim]"
+        if not link.ok:
+            where = f"{link.path.removeprefix(home)}  expected {link.expected[:60]}, found {link.actual[:60]}"
+        rows.append((link.name, "[green]OK[/green]" if link.ok else "[bold red]BROKEN[/bold red]", where))
     screen.links(rows)
     bad = broken(links)
     screen.say(f"{len(links)} links, {len(bad)} broken" + (": the order cannot be explained" if bad else ": every file opened, every sha256 recomputed"))

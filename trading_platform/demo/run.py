@@ -92,12 +92,11 @@ class Demo:
         sessions = [session for summary in traded.values() for session in summary.sessions]
         self.instance.add_dynamic_partitions(str(SESSIONS.name), sessions)
         self.screen.title(f"after the session: {len(sessions)} sessions")
-        for asset in self.after_trading():
-            if self.graph.nodes[asset].definition.partitions_def is None:
-                self.materialize([asset])
-                continue
+        partitioned = [name for name in self.after_trading() if self.graph.nodes[name].definition.partitions_def is not None]
+        for asset in partitioned:
             steps = bring_current(self.definitions, self.graph, self.place, self.instance, {asset: sessions}, [asset])
             self.screen.say(f"  [green]materialized[/green] {asset}: {sum(step.ran for step in steps)} of {len(steps)} sessions")
+        self.materialize([name for name in self.after_trading() if name not in partitioned])
 
 
 def overrides_of(settings: Settings) -> dict[str, str]:
@@ -149,9 +148,8 @@ def show(settings: Settings, traded: dict[Pipeline, Summary], screen: Screen) ->
 
 
 def _row(part: Part) -> tuple[str, ...]:
-    change = part.last_equity - part.first_equity
     numbers = (part.rows, part.orders, part.fills, sum(part.denials.values()))
-    return (part.label, *(str(n) for n in numbers), f"{change:,.2f}", f"{part.latency_ms(0.5):.2f}", f"{part.latency_ms(0.99):.2f}")
+    return (part.label, *(str(n) for n in numbers), f"{part.pnl:,.2f}", f"{part.latency_ms(0.5):.2f}", f"{part.latency_ms(0.99):.2f}")
 
 
 def _total(summary: Summary) -> tuple[str, ...]:

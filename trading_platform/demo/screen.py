@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,12 +12,14 @@ from rich.table import Table
 
 from trading_platform.assets.bring_current import Step
 
+PLAIN_WIDTH = 140  # where there is no terminal to ask
+
 
 class Screen:
     """The demo's voice. On a terminal long work has a bar; elsewhere each finished piece is one line."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=False)
+        self.console = console or Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
     def say(self, text: str) -> None:
         """One line."""
@@ -51,13 +54,13 @@ class Screen:
         self.console.print(table)
 
     def links(self, rows: Sequence[tuple[str, str, str]]) -> None:
-        """The chain of an order: link, verdict, where it lies."""
-        table = Table(show_header=True, box=None, padding=(0, 1))
-        table.add_column("link", max_width=46, overflow="ellipsis", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        table.add_column("where", overflow="ellipsis", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
+        """The chain of an order: verdict, link, where it lies."""
+        table = Table(show_header=False, box=None, padding=(0, 1))
+        table.add_column(no_wrap=True, min_width=6)
+        table.add_column(no_wrap=True, max_width=48, overflow="ellipsis")
+        table.add_column(overflow="fold")
+        for name, verdict, where in rows:
+            table.add_row(verdict, name, where)
         self.console.print(table)
 
 

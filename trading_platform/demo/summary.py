@@ -15,15 +15,14 @@ NO_BUNDLE = "(none)"
 
 @dataclass(slots=True)
 class Part:
-    """Rows that one bundle decided. equity: at its first and last decision. latencies_ns: row in hand to decision made."""
+    """Rows that one bundle decided. pnl: equity change from each of its decisions to the next. latencies_ns: row in hand to decision made."""
 
     label: str
     rows: int = 0
     orders: int = 0
     fills: int = 0
     denials: Counter[str] = field(default_factory=Counter)
-    first_equity: float = 0.0
-    last_equity: float = 0.0
+    pnl: float = 0.0
     latencies_ns: list[int] = field(default_factory=list)
 
     def latency_ms(self, share: float) -> float:
@@ -78,12 +77,17 @@ def summarise(path: Path, after: int) -> Summary:
                 order_id = record.body["client_order_id"]
     rows = Counter(r.key for r in records if r.kind is Kind.ROW)
     closed = [r.body["equity"] for r in records if r.kind is Kind.SESSION_CLOSED]
-    first = next((part.first_equity for part in parts.values()), 0.0)
+    marks = [r.body["decision"]["equity"] for r in records if r.kind is Kind.DECISION]
+    opening = float(marks[0]) if marks else 0.0
+    closing = float(closed[-1]) if closed else opening
+    owners = list(by_decision.values())
+    for owner, before, later in zip(owners, marks, [*marks[1:], closing], strict=True):
+        owner.pnl += later - before
     return Summary(
         sessions=tuple(dict.fromkeys(r.session_id for r in records if r.kind is Kind.SESSION_OPENED)),
         parts=tuple(parts.values()),
-        opening=first,
-        closing=float(closed[-1]) if closed else first,
+        opening=opening,
+        closing=closing,
         swaps=tuple(r.body["label"] for r in records if r.kind is Kind.SWAP),
         refused=tuple(f"{r.key}: {r.body['reason']}" for r in records if r.kind is Kind.SWAP_REFUSED),
         breaks=tuple(str(r.body.get("what", r.body)) for r in records if r.kind is Kind.BREAK),
@@ -100,9 +104,8 @@ def _decisions(records: Iterable[Record], labels: dict[str, str], parts: dict[st
         decision, trace = record.body["decision"], record.body["trace"]
         bundles = decision["bundle_ids"]
         label = labels.get(bundles[0], bundles[0][:12]) if bundles else NO_BUNDLE
-        part = parts.setdefault(label, Part(label, first_equity=decision["equity"]))
+        part = parts.setdefault(label, Part(label))
         part.rows += 1
-        part.last_equity = decision["equity"]
         part.denials.update(decision["check_counts"])
         part.latencies_ns.append(trace["latency_ns"])
         found[record.key] = part

@@ -24,7 +24,7 @@ SIMULATED_KEYS = {names.ENV_BROKER_KEY: "DEMO-KEY", names.ENV_BROKER_SECRET: "DE
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A bundle that the operator asks for when row `row` of the stretch (from 0) is the next."""
+    """A bundle that should decide row `row` of the stretch (from 0) first."""
 
     row: int
     label: str
@@ -59,7 +59,9 @@ def trade(
     environment = child_environment(settings)
     with Child(f"simulator-{pipeline.name}", _simulator(place, stretch, account), logs / f"simulator-{pipeline.name}.log", environment) as venue:
         port = int(venue.wait_for("listening", READY_S))
-        watch = _Watch(pipeline.timeframe, requests, ask, progress)
+        for request in (request for request in requests if request.row <= 0):
+            ask(request)  # the runner finds it when it starts, before its first row
+        watch = _Watch(pipeline.timeframe, [request for request in requests if request.row > 0], ask, progress)
         operator = Operator(port, SIMULATED_KEYS[names.ENV_BROKER_KEY], watch.event)
         operator.start()
         runner = [*_runner(settings, pipeline.name, account), "--broker-url", f"http://127.0.0.1:{port}", "--redis-url", redis_url]
@@ -98,7 +100,6 @@ class _Watch:
 
     def __init__(self, timeframe: str, requests: list[Request], ask: Callable[[Request], None], progress: Callable[[int], None]) -> None:
         self._row_event = "close" if timeframe == "1Day" else "bars"
-        self._before_row = "open" if timeframe == "1Day" else "bars"
         self._requests = sorted(requests, key=lambda request: request.row)
         self._ask = ask
         self._progress = progress
@@ -106,8 +107,9 @@ class _Watch:
 
     def event(self, message: Mapping[str, Any]) -> None:
         """Hear one event of the simulator; time waits until this returns."""
-        if message["kind"] == self._row_event:
-            self.rows += 1
-            self._progress(self.rows)
-        while self._requests and (message["kind"] in (self._before_row, "open")) and self.rows >= self._requests[0].row:
+        if message["kind"] != self._row_event:
+            return
+        self.rows += 1
+        self._progress(self.rows)
+        while self._requests and self.rows >= self._requests[0].row:  # the runner decides this row, then looks at the request
             self._ask(self._requests.pop(0))
