@@ -7,6 +7,7 @@ mlflow is imported on the first use.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -115,6 +116,7 @@ class MlflowSession:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it reports each table of a new database otherwise
         client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
         known = client.get_experiment_by_name(self._experiment)
         if known is None:
