@@ -1,0 +1,142 @@
+"""The kill switch: three latched levels, in journal and Redis, released only by a confirmed command (I7, T17)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+from market import ACCOUNT, Exchange, World
+
+from live_runner.control import CommandFolder, new_command, next_level
+from live_runner.runner import Runner
+from trading_platform.contracts import names
+from trading_platform.contracts.checks import KillLevel
+from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.journal import JournalReader, Kind
+from trading_platform.contracts.orders import Leg
+
+MOMENTUM = {"returns_21d": 1.0, "returns_5d": 0.5}
+
+
+def bodies(runner: Runner, kind: Kind) -> list[dict]:
+    with JournalReader(runner.settings.journal) as reader:
+        return [record.body for record in reader.records(kind)]
+
+
+def commanding(at_row: int, name: str, **arguments: str) -> type[Runner]:
+    """A runner to which an operator gives a command after a row, through the folder."""
+
+    class Commanded(Runner):
+        rows = 0
+
+        async def _between_rows(self, session: int) -> None:
+            await super()._between_rows(session)
+            self.rows += 1
+            if self.rows == at_row:
+                command = new_command(name, "anna", "because", self.clock.now_ns(), **arguments)
+                CommandFolder(self.settings.journal).submit(command)
+
+    return Commanded
+
+
+def test_levels_only_rise_and_resume_names_what_it_releases() -> None:
+    level = KillLevel.NONE
+    for name, expected in (("halt", 1), ("flatten", 3), ("reduce", 3)):
+        level = next_level(level, new_command(name, "anna", "", 1))
+        assert level == expected
+    for wrong in ({}, {"confirm": "HALT_NEW"}):
+        with pytest.raises(InputError, match="FLATTEN"):
+            next_level(level, new_command("resume", "anna", "", 1, **wrong))
+    assert next_level(level, new_command("resume", "anna", "", 1, confirm="FLATTEN")) is KillLevel.NONE
+    with pytest.raises(InputError, match="operator"):
+        new_command("halt", "", "", 1)
+
+
+def test_halt_keeps_protection_and_opens_nothing(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    venue = exchange(daily)
+    runner = play(daily, venue.url, commanding(4, "halt"), redis_url=redis_url)
+    decisions = [body["decision"] for body in bodies(runner, Kind.DECISION)]
+    entered = [d for d in decisions[4:] for o in d["orders"] if o["leg"] == "enter"]
+    assert entered == [] and any(o["leg"] == "enter" for d in decisions[:4] for o in d["orders"])
+    assert any("KILL_SWITCH" in d["check_counts"] for d in decisions[4:])
+    stops = {f"us:{o.symbol}": o.left for o in venue.venue.orders.open() if o.kind == "stop"}
+    assert stops == venue.positions() != {}
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    assert client.get(names.redis_prefix(ACCOUNT, "paper") + names.REDIS_KILL) == "HALT_NEW"
+
+
+def test_a_latched_level_survives_a_restart_and_the_loss_of_redis(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    first = play(daily, exchange(daily).url, commanding(3, "halt"), redis_url=redis_url)
+    assert first.fold.level is KillLevel.HALT_NEW
+    redis.Redis.from_url(redis_url).flushall()
+    daily.stage(redis_url, "momentum_v1", daily.bundles["momentum_v1"])
+    again = play(daily, exchange(daily, settings={"seed": 1}).url, redis_url=redis_url, adopt_as="anna")
+    assert again.fold.level is KillLevel.HALT_NEW
+    assert [o for d in bodies(again, Kind.DECISION)[12:] for o in d["decision"]["orders"]] == []
+
+
+def test_a_level_raised_in_redis_alone_is_honoured(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    redis.Redis.from_url(redis_url).set(names.redis_prefix(ACCOUNT, "paper") + names.REDIS_KILL, "REDUCE")
+    runner = play(daily, exchange(daily).url, redis_url=redis_url)
+    assert runner.fold.level is KillLevel.REDUCE and bodies(runner, Kind.FILL) == []
+
+
+def test_flatten_closes_every_position_and_stays_latched(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    venue = exchange(daily)
+    runner = play(daily, venue.url, commanding(5, "flatten"), redis_url=redis_url)
+    assert venue.positions() == runner.fold.positions() == {}
+    assert venue.venue.orders.open() == []
+    assert runner.fold.level is KillLevel.FLATTEN
+    exits = [body for body in bodies(runner, Kind.INTENT) if body["leg"] == str(Leg.FLATTEN)]
+    commands = bodies(runner, Kind.COMMAND)
+    assert exits and {body["origin_id"] for body in exits} == {commands[0]["command_id"]}
+    assert [record for record in bodies(runner, Kind.BREAK)] == []
+
+
+def test_an_unconfirmed_resume_is_journaled_and_changes_nothing(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+
+    class HaltedThenResumed(commanding(3, "halt")):  # type: ignore[misc]
+        async def _between_rows(self, session: int) -> None:
+            await super()._between_rows(session)
+            if self.rows in (5, 7):
+                confirm = {} if self.rows == 5 else {"confirm": "HALT_NEW"}
+                CommandFolder(self.settings.journal).submit(new_command("resume", "anna", "", self.clock.now_ns(), **confirm))
+
+    runner = play(daily, exchange(daily).url, HaltedThenResumed, redis_url=redis_url)
+    assert ["refused" in body for body in bodies(runner, Kind.COMMAND)] == [False, True, False]
+    assert [body["level"] for body in bodies(runner, Kind.LATCH)] == ["HALT_NEW", "NONE"]
+    assert runner.fold.level is KillLevel.NONE
+
+
+def test_a_new_venue_account_needs_an_operator_and_begins_anew(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    play(daily, exchange(daily).url, redis_url=redis_url)
+    other = exchange(daily, settings={"seed": 1})
+    with pytest.raises(InputError, match="follows account"):
+        play(daily, other.url, redis_url=redis_url)
+    other.stop()
+    other = exchange(daily, settings={"seed": 1})
+    daily.stage(redis_url, "momentum_v1", daily.bundles["momentum_v1"])
+    again = play(daily, other.url, redis_url=redis_url, adopt_as="demo")
+    decisions = [body["decision"]["decision_id"] for body in bodies(again, Kind.DECISION)]
+    assert len(decisions) == 24 and decisions[:12] == decisions[12:]
+    assert [body["number"] for body in bodies(again, Kind.SESSION_OPENED)] == [1] * 12 + [2] * 12
+    assert again.fold.positions() == other.positions() != {}
