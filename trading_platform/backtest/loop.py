@@ -69,7 +69,7 @@ class Actions(NamedTuple):
 
 
 class FillLog(NamedTuple):
-    """Fills of the rows since `count` i8 (1,) was reset: row, column, side, lots, ticks, leg, valid_from i8 (capacity,)."""
+    """Fills of the rows since `used` i8 (1,) was reset: row, column, side, lots, ticks, leg, valid_from i8 (capacity,)."""
 
     row: NDArray[np.int64]
     column: NDArray[np.int64]
@@ -78,7 +78,7 @@ class FillLog(NamedTuple):
     ticks: NDArray[np.int64]
     leg: NDArray[np.int64]
     valid_from: NDArray[np.int64]
-    count: NDArray[np.int64]
+    used: NDArray[np.int64]
 
 
 class Curves(NamedTuple):
@@ -104,13 +104,21 @@ class Desk(NamedTuple):
 
 def empty_desk() -> Desk:
     """A desk with two free slots."""
-    small, ints = np.int8, np.int64
-    return Desk(*(np.zeros(2, small) for _ in range(2)), *(np.zeros(2, ints) for _ in range(5)))
+    return Desk(
+        side=np.zeros(2, np.int8),
+        kind=np.zeros(2, np.int8),
+        limit=np.zeros(2, np.int64),
+        stop=np.zeros(2, np.int64),
+        lots=np.zeros(2, np.int64),
+        out_lots=np.zeros(2, np.int64),
+        out_ticks=np.zeros(2, np.int64),
+    )
 
 
 def empty_log(capacity: int) -> FillLog:
     """A fill log for `capacity` fills."""
-    return FillLog(*(np.zeros(capacity, np.int64) for _ in range(7)), np.zeros(1, np.int64))
+    row, column, side, lots, ticks, leg, valid_from = np.zeros((7, capacity), np.int64)
+    return FillLog(row, column, side, lots, ticks, leg, valid_from, np.zeros(1, np.int64))
 
 
 @njit(cache=True, nogil=True)
@@ -162,7 +170,7 @@ def _book_fills(
         apply_fill(state, s, int(desk.side[n]), lots, float(desk.out_ticks[n]), grid, stop_atr, protective)
         if fee > 0.0:
             apply_cash(state, -fee * lots / grid.lots_per_unit[s])
-        at = log.count[0]
+        at = log.used[0]
         log.row[at] = t
         log.column[at] = s
         log.side[at] = desk.side[n]
@@ -170,7 +178,7 @@ def _book_fills(
         log.ticks[at] = desk.out_ticks[n]
         log.leg[at] = PROTECT if protective else plan.leg[s]
         log.valid_from[at] = 0 if protective else plan.valid_from[0]
-        log.count[0] = at + 1
+        log.used[0] = at + 1
         traded += lots / grid.lots_per_unit[s] * (desk.out_ticks[n] / grid.ticks_per_unit[s])
     return traded
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from trading_platform.engine.account import AccountState, Grid, grid_of
 from trading_platform.engine.context import RowContext, average_volume_lots, check_sectors, quotes_from_bars, row_hash
 from trading_platform.engine.decide import decide_row
 from trading_platform.engine.engine import conclude, decision_hashes
-from trading_platform.engine.rows import CODES, ENTER, FLATTEN, REDUCE, empty_book, empty_plan, numbers_of
+from trading_platform.engine.rows import CODES, ENTER, FLATTEN, REDUCE, Book, Numbers, Plan, empty_book, empty_plan, numbers_of
 from trading_platform.engine.signals import SignalBlock
 from trading_platform.market_data.corporate_actions import CorporateAction
 from trading_platform.matching.price import bar_arrays
@@ -78,7 +79,7 @@ class BacktestResult:
     account: AccountState
 
 
-def _optional(values: NDArray | None, shape: tuple[int, ...], default: float, dtype: type, name: str) -> NDArray:
+def _optional(values: NDArray[Any] | None, shape: tuple[int, ...], default: float, dtype: type, name: str) -> NDArray[Any]:
     if values is None:
         return np.full(shape, default, dtype)
     if values.shape != shape:
@@ -89,7 +90,7 @@ def _optional(values: NDArray | None, shape: tuple[int, ...], default: float, dt
 def _market(panel: Panel, sessions: Sessions, grid: Grid) -> loop.Market:
     open_, high, low, close, vwap = (np.require(values, np.float64, ["C", "W"]) for values in bar_arrays(panel))
     bar_end = sessions.close_ns if panel.timeframe == "1Day" else panel.timestamp + TIMEFRAME_NS[panel.timeframe]
-    volume = np.where(panel.present, panel.fields["volume"], 0.0) * grid.lots_per_unit
+    volume = np.where(panel.present, panel.fields["volume"], 0.0) * grid.lots_per_unit.astype(np.float64)
     return loop.Market(
         open_, high, low, close, vwap, volume, np.require(panel.present, np.bool_, ["C", "W"]), panel.session.copy(), bar_end.copy()
     )
@@ -128,21 +129,24 @@ def _inputs(
     mid, age = quotes_from_bars(panel, sessions.close_ns)
     sectors = _optional(sector, (width,), -1, np.int64, "sector")
     check_sectors(sectors)
-    own = [np.require(getattr(block, name), None, ["C", "W"]) for name in ("alpha", "held", "ready", "volatility", "atr")]
     return loop.RowInputs(
-        np.require(panel.member, np.bool_, ["C", "W"]),
-        *own,
-        mid,
-        age,
-        daily_volume_lots(panel, grid) if adv_lots is None else _optional(adv_lots, (rows, width), np.nan, np.float64, "adv_lots"),
-        sectors,
-        block.coverage.copy(),
-        panel.known_at.copy(),
-        sessions.open_ns.copy(),
-        sessions.close_ns.copy(),
-        sessions.next_open_ns.copy(),
-        _optional(kill_level, (rows,), 0, np.int64, "kill_level"),
-        _optional(model_age, (rows,), 0, np.int64, "model_age"),
+        member=np.require(panel.member, np.bool_, ["C", "W"]),
+        alpha=np.require(block.alpha, np.float64, ["C", "W"]),
+        held=np.require(block.held, np.bool_, ["C", "W"]),
+        ready=np.require(block.ready, np.bool_, ["C", "W"]),
+        volatility=np.require(block.volatility, np.float64, ["C", "W"]),
+        atr=np.require(block.atr, np.float64, ["C", "W"]),
+        quote_mid=mid,
+        quote_age_s=age,
+        adv_lots=daily_volume_lots(panel, grid) if adv_lots is None else _optional(adv_lots, (rows, width), np.nan, np.float64, "adv_lots"),
+        sector=sectors,
+        coverage=block.coverage.copy(),
+        known_at=panel.known_at.copy(),
+        session_open=sessions.open_ns.copy(),
+        session_close=sessions.close_ns.copy(),
+        next_open=sessions.next_open_ns.copy(),
+        kill_level=_optional(kill_level, (rows,), 0, np.int64, "kill_level"),
+        model_age=_optional(model_age, (rows,), 0, np.int64, "model_age"),
     )
 
 
@@ -173,13 +177,75 @@ def _check(panel: Panel, block: SignalBlock, instruments: Sequence[Instrument], 
 
 
 def _fill_array(log: loop.FillLog, market: loop.Market) -> NDArray[np.void]:
-    count = int(log.count[0])
+    count = int(log.used[0])
     out = np.empty(count, FILL_DTYPE)
     for name in ("row", "column", "side", "lots", "ticks", "leg", "valid_from"):
         out[name] = getattr(log, name)[:count]
     out["at"] = market.bar_end[out["row"]]
-    log.count[0] = 0
+    log.used[0] = 0
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Floor:
+    """Everything the compiled loop writes or keeps during one run."""
+
+    state: AccountState
+    plan: Plan
+    book: Book
+    desk: loop.Desk
+    log: loop.FillLog
+    curves: loop.Curves
+    actions: loop.Actions
+    numbers: Numbers
+    grid: Grid
+    costs: NDArray[np.float64]
+    fee: float
+
+    @classmethod
+    def empty(cls, profile: Profile, grid: Grid, numbers: Numbers, actions: loop.Actions, shape: tuple[int, int], cash: float) -> _Floor:
+        rows, width = shape
+        return cls(
+            state=accounts.empty_account(width, cash),
+            plan=empty_plan(width),
+            book=empty_book(width),
+            desk=loop.empty_desk(),
+            log=loop.empty_log(2 * width * min(rows, CHUNK_ROWS)),
+            curves=loop.Curves(np.zeros(rows), np.zeros(rows), np.zeros(rows), np.zeros(CODES, np.int64)),
+            actions=actions,
+            numbers=numbers,
+            grid=grid,
+            costs=np.array([profile.costs.half_spread_bps, profile.costs.impact_bps, profile.costs.participation], np.float64),
+            fee=float(profile.costs.fee_per_share),
+        )
+
+    def run(self, first: int, stop: int, market: loop.Market, inputs: loop.RowInputs) -> None:
+        """Rows first..stop-1 in one compiled call."""
+        settings = (self.numbers, self.grid, self.costs, self.fee)
+        loop.run_rows(
+            first, stop, self.state, market, inputs, self.actions, self.plan, self.book, *settings, self.desk, self.log, self.curves
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Auditor:
+    """Runs the same row functions one by one and makes each row's Decision."""
+
+    panel: Panel
+    block: SignalBlock
+    models_schedule: Sequence[tuple[int, tuple[str, ...]]]
+    hashes: Mapping[str, str]
+
+    def row(self, t: int, floor: _Floor, market: loop.Market, inputs: loop.RowInputs) -> Decision:
+        """Row t, as `loop.run_rows` does it, and its Decision."""
+        state, plan, numbers, grid = floor.state, floor.plan, floor.numbers, floor.grid
+        traded = loop.advance_row(state, t, market, floor.actions, plan, numbers, grid, floor.costs, floor.fee, floor.desk, floor.log)
+        digest = accounts.state_hash(state, self.panel.instrument_ids)
+        decide_row(state, loop.row_at(t, market, inputs), numbers, grid, plan, floor.book)
+        loop.record_row(state, t, traded, plan, grid, floor.curves)
+        bundles = next((ids for row, ids in reversed(self.models_schedule) if row <= t), ())
+        row = self.panel.rows(t, t + 1)
+        return conclude(row, self.block.rows(t, t + 1), plan, row_hash(row, _context(inputs, t)), digest, bundles, self.hashes)
 
 
 def run(
@@ -208,32 +274,21 @@ def run(
     feature set's. Quotes are the bars' closes. Raises InputError for axes that do not fit. A pure function: same inputs, same bytes.
     """
     _check(panel, block, instruments, sessions)
-    rows, width = panel.shape
     grid, numbers = grid_of(tuple(instruments)), numbers_of(profile, panel.timeframe)
     market = _market(panel, sessions, grid)
     inputs = _inputs(panel, block, sessions, grid, sector, adv_lots, model_age, kill_level)
-    acting = _actions(actions, panel)
-    state, plan, book, desk = accounts.empty_account(width, float(starting_cash)), empty_plan(width), empty_book(width), loop.empty_desk()
-    curves = loop.Curves(np.zeros(rows), np.zeros(rows), np.zeros(rows), np.zeros(CODES, np.int64))
-    costs = np.array([profile.costs.half_spread_bps, profile.costs.impact_bps, profile.costs.participation], np.float64)
-    fee = float(profile.costs.fee_per_share)
-    log = loop.empty_log(2 * width * min(rows, CHUNK_ROWS))
+    floor = _Floor.empty(profile, grid, numbers, _actions(actions, panel), panel.shape, float(starting_cash))
+    auditor = _Auditor(panel, block, models_schedule, decision_hashes(profile, feature_hash, hashes or {})) if audit else None
     fills: list[NDArray[np.void]] = []
     decisions: list[Decision] = []
-    bound = decision_hashes(profile, feature_hash, hashes or {}) if audit else {}
-    for first in range(0, rows, CHUNK_ROWS):
-        stop = min(first + CHUNK_ROWS, rows)
-        if not audit:
-            loop.run_rows(first, stop, state, market, inputs, acting, plan, book, numbers, grid, costs, fee, desk, log, curves)
-        for t in range(first, stop) if audit else ():
-            traded = loop.advance_row(state, t, market, acting, plan, numbers, grid, costs, fee, desk, log)
-            digest = accounts.state_hash(state, panel.instrument_ids)
-            decide_row(state, loop.row_at(t, market, inputs), numbers, grid, plan, book)
-            loop.record_row(state, t, traded, plan, grid, curves)
-            bundles = next((ids for row, ids in reversed(models_schedule) if row <= t), ())
-            row, context = panel.rows(t, t + 1), _context(inputs, t)
-            decisions.append(conclude(row, block.rows(t, t + 1), plan, row_hash(row, context), digest, bundles, bound))
-        fills.append(_fill_array(log, market))
+    for first in range(0, panel.shape[0], CHUNK_ROWS):
+        stop = min(first + CHUNK_ROWS, panel.shape[0])
+        if auditor is None:
+            floor.run(first, stop, market, inputs)
+        else:
+            decisions += [auditor.row(t, floor, market, inputs) for t in range(first, stop)]
+        fills.append(_fill_array(floor.log, market))
+    curves = floor.curves
     before = np.concatenate([[float(starting_cash)], curves.equity[:-1]])
     return BacktestResult(
         equity=curves.equity,
@@ -243,5 +298,5 @@ def run(
         fills=np.concatenate(fills),
         check_counts={code.name: int(curves.denied[code]) for code in CheckCode if curves.denied[code]},
         decisions=tuple(decisions),
-        account=state,
+        account=floor.state,
     )

@@ -110,7 +110,7 @@ def empty_account(width: int, cash: float) -> AccountState:
 @njit(cache=True, nogil=True)
 def equity_of(state: AccountState, lots_per_unit: np.ndarray) -> float:
     """Cash plus every position at its last good mark (its average cost before the first), in quote currency; summed in column order."""
-    total = state.cash[0]
+    total = float(state.cash[0])
     for s in range(len(state.position)):
         if state.position[s] != 0:
             price = state.mark[s] if math.isfinite(state.mark[s]) else state.avg_cost[s]
@@ -233,7 +233,7 @@ def mark_row(state: AccountState, close: np.ndarray, present: np.ndarray, grid: 
 
 def copy_state(state: AccountState) -> AccountState:
     """A state that shares no array with `state`."""
-    return AccountState(*(values.copy() for values in state))
+    return AccountState._make(values.copy() for values in state)
 
 
 def to_bytes(state: AccountState, instrument_ids: tuple[str, ...]) -> bytes:

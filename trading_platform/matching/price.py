@@ -43,6 +43,7 @@ def bar_arrays(panel: Panel) -> tuple[NDArray[np.float64], ...]:
 def attainable_prices(panel: Panel) -> NDArray[np.float64]:
     """`attainable_price` of every cell: float64 (T, S), NaN where the bar is absent. Labels enter and leave at these prices."""
     out = np.empty(panel.shape)
-    _fill_prices(*bar_arrays(panel), out)
+    open_, high, low, close, vwap = bar_arrays(panel)
+    _fill_prices(open_, high, low, close, vwap, out)
     out[~panel.present] = np.nan
     return out

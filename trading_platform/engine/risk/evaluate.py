@@ -51,7 +51,7 @@ ENTRY_WINDOW = np.int64(CheckCode.ENTRY_WINDOW)
 
 
 @njit(cache=True, nogil=True)
-def note(sheet: Sheet, code: int, answer: tuple[float, float, bool]) -> None:
+def note(sheet: Sheet, code: np.int64, answer: tuple[float, float, bool]) -> None:
     """Record one outcome on an instrument's sheet."""
     sheet.limit[code] = answer[0]
     sheet.value[code] = answer[1]
