@@ -340,7 +340,7 @@ def _unpacked(text: str) -> bytes:
 
 def context_of(body: Mapping[str, Any]) -> RowContext:
     """The context of a journaled row, to the bit."""
-    plain = {name: decode_array(value) if isinstance(value, dict) else value for name, value in body.items()}
+    plain: dict[str, Any] = {name: decode_array(value) if isinstance(value, dict) else value for name, value in body.items()}
     try:
         return RowContext(**plain)
     except TypeError as error:

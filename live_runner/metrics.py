@@ -16,22 +16,22 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        within = {"registry": self.registry}
-        self.rows = Counter(names.METRIC_ROWS, "Rows closed", **within)
-        self.decisions = Counter(names.METRIC_DECISIONS, "Decisions journaled", **within)
-        self.orders = Counter(names.METRIC_ORDERS, "Orders by outcome", ["outcome"], **within)
-        self.denied = Counter(names.METRIC_DENIED, "Orders denied by our risk", ["code"], **within)
-        self.swaps = Counter(names.METRIC_SWAPS, "Model swaps by outcome", ["outcome"], **within)
-        self.equity = Gauge(names.METRIC_EQUITY, "Account equity, quote currency", **within)
-        self.pnl = Gauge(names.METRIC_PNL, "Equity less the session's start, quote currency", **within)
-        self.gross = Gauge(names.METRIC_GROSS, "Gross exposure as a fraction of equity", **within)
-        self.unknown = Gauge(names.METRIC_UNKNOWN, "Orders whose fate nobody knows", **within)
-        self.naked = Gauge(names.METRIC_NAKED, "Value of positions without a stop at the venue", **within)
-        self.state = Gauge(names.METRIC_STATE, "Runner state, 1 for the current one", ["state"], **within)
-        self.kill = Gauge(names.METRIC_KILL, "Latched kill level, 0 none to 3 flatten", **within)
-        self.model_age = Gauge(names.METRIC_MODEL_AGE, "Sessions since the bundle's last training row", **within)
-        self.latency = Histogram(names.METRIC_LATENCY, "Seconds per stage", ["stage"], buckets=LATENCY_BUCKETS, **within)
-        self.commit = Histogram(names.METRIC_JOURNAL, "Seconds per journal transaction", buckets=COMMIT_BUCKETS, **within)
+        registry = self.registry
+        self.rows = Counter(names.METRIC_ROWS, "Rows closed", registry=registry)
+        self.decisions = Counter(names.METRIC_DECISIONS, "Decisions journaled", registry=registry)
+        self.orders = Counter(names.METRIC_ORDERS, "Orders by outcome", ["outcome"], registry=registry)
+        self.denied = Counter(names.METRIC_DENIED, "Orders denied by our risk", ["code"], registry=registry)
+        self.swaps = Counter(names.METRIC_SWAPS, "Model swaps by outcome", ["outcome"], registry=registry)
+        self.equity = Gauge(names.METRIC_EQUITY, "Account equity, quote currency", registry=registry)
+        self.pnl = Gauge(names.METRIC_PNL, "Equity less the session's start, quote currency", registry=registry)
+        self.gross = Gauge(names.METRIC_GROSS, "Gross exposure as a fraction of equity", registry=registry)
+        self.unknown = Gauge(names.METRIC_UNKNOWN, "Orders whose fate nobody knows", registry=registry)
+        self.naked = Gauge(names.METRIC_NAKED, "Value of positions without a stop at the venue", registry=registry)
+        self.state = Gauge(names.METRIC_STATE, "Runner state, 1 for the current one", ["state"], registry=registry)
+        self.kill = Gauge(names.METRIC_KILL, "Latched kill level, 0 none to 3 flatten", registry=registry)
+        self.model_age = Gauge(names.METRIC_MODEL_AGE, "Sessions since the bundle's last training row", registry=registry)
+        self.latency = Histogram(names.METRIC_LATENCY, "Seconds per stage", ["stage"], buckets=LATENCY_BUCKETS, registry=registry)
+        self.commit = Histogram(names.METRIC_JOURNAL, "Seconds per journal transaction", buckets=COMMIT_BUCKETS, registry=registry)
 
     def serve(self, port: int, address: str = "127.0.0.1") -> None:
         """Serve /metrics. InputError where the port is taken."""

@@ -91,8 +91,8 @@ class RowAssembler:
         split_factor, return_factor = self.factors.open_row(session)
         arrays["split_factor"] = np.where(present, split_factor, np.nan)[None, :]
         arrays["return_factor"] = np.where(present, return_factor, np.nan)[None, :]
-        axis = [np.array([value], dtype=np.int64) for value in (timestamp, known_at, session)]
-        panel = Panel(self.timeframe, self.instrument_ids, *axis, arrays, present.reshape(1, width), member.reshape(1, width))
+        at, known, day = (np.array([value], dtype=np.int64) for value in (timestamp, known_at, session))
+        panel = Panel(self.timeframe, self.instrument_ids, at, known, day, arrays, present.reshape(1, width), member.reshape(1, width))
         return panel.check("live row")
 
 
@@ -112,7 +112,7 @@ def panel_body(panel: Panel) -> dict[str, Any]:
 
 def panel_of(body: Mapping[str, Any]) -> Panel:
     """The panel of a journaled row, to the bit."""
-    axis = [np.array([body[name]], dtype=np.int64) for name in ("timestamp", "known_at", "session")]
+    at, known, day = (np.array([body[name]], dtype=np.int64) for name in ("timestamp", "known_at", "session"))
     fields = {name: decode_array(values)[None, :] for name, values in body["fields"].items()}
     present, member = decode_array(body["present"])[None, :], decode_array(body["member"])[None, :]
-    return Panel(body["timeframe"], tuple(body["instrument_ids"]), *axis, fields, present, member)
+    return Panel(body["timeframe"], tuple(body["instrument_ids"]), at, known, day, fields, present, member)
