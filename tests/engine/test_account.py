@@ -113,6 +113,20 @@ def test_equity_is_continuous_over_splits_and_dividends(lots: int, ticks: int, r
         assert abs(state.stop_ticks[0] - old_stop / ratio) <= 1.0
 
 
+@settings(max_examples=100, deadline=None)
+@given(fills)
+def test_fractions_of_a_unit_conserve_value_too(trades: list[tuple[int, int, int, int]]) -> None:
+    coins = (Instrument("crypto:A", "A", "crypto", 100, 10_000), Instrument("crypto:B", "B", "crypto", 10_000, 1_000))
+    grid, state, ledger = grid_of(coins), empty_account(2, 1_000.0), Fraction(1_000)
+    for s, side, lots, ticks in trades:
+        accounts.apply_fill(state, s, side, lots, ticks, grid, 3.0, False)
+        ledger -= Fraction(side * lots * ticks, coins[s].lots_per_unit * coins[s].ticks_per_unit)
+    assert state.cash[0] == pytest.approx(float(ledger), abs=1e-6)
+    open_pnl = sum(state.position[s] / coins[s].lots_per_unit * (5.0 - state.avg_cost[s]) for s in (0, 1))
+    equity = accounts.mark_row(state, np.full(2, 5.0), EVERY, grid)
+    assert equity - 1_000.0 == pytest.approx(state.realised.sum() + open_pnl, abs=1e-6)
+
+
 def test_a_split_without_position_still_moves_the_mark() -> None:
     state = empty_account(2, 1.0)
     mark(state, 100.0, 50.0)
