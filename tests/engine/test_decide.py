@@ -356,6 +356,16 @@ def test_equal_risk_shares_the_budget_by_volatility_and_keeps_every_cap() -> Non
     assert math.isnan(plan.exposure[0]) and plan.target[0] == 0 and plan.target[1] > 0
 
 
+def test_capital_is_shared_among_what_can_be_held_best_alpha_first() -> None:
+    one = Scene(wanted=(0, 1, 2), limits={"max_positions": 1, "max_position": 1.0, "max_risk_per_trade": 1.0, "max_sector": 1.0})
+    plan, _ = one.run()
+    assert plan.exposure == pytest.approx([0.0, 0.0, 0.9, 0.0]) and plan.approved.tolist() == [False, False, True, False]
+    plan, _ = replace(one, prepare=with_positions(100)).run()  # what is held keeps its place
+    assert plan.exposure == pytest.approx([0.9, 0.0, 0.0, 0.0])
+    plan, _ = replace(one, cells={"alpha": {2: math.nan}}).run()
+    assert plan.exposure == pytest.approx([0.0, 0.9, 0.0, 0.0])
+
+
 def test_a_sized_order_at_its_cap_passes_its_own_limit_at_the_limit_price() -> None:
     plan, _ = Scene().run()
     assert plan.approved[2] and plan.exposure[2] == pytest.approx(0.05)

@@ -62,10 +62,37 @@ def _wanted(state: AccountState, row: Row, numbers: Numbers, out: np.ndarray) ->
 
 
 @njit(cache=True, nogil=True)
+def _keep_best(state: AccountState, row: Row, numbers: Numbers, wanted: np.ndarray) -> None:
+    """Drop the new names that `max_positions` leaves no room for, worst alpha first, so that capital is shared only among what can be held.
+
+    What is held and wanted keeps its place; a new name without an alpha this row has none.
+    """
+    kept = count = 0
+    candidates, value = np.empty(len(wanted), np.int64), np.empty(len(wanted))
+    for s in range(len(wanted)):
+        if not wanted[s]:
+            continue
+        if state.position[s] != 0 or state.working_buy[s] != 0 or state.working_sell[s] != 0:
+            kept += 1
+        elif math.isfinite(row.alpha[s]):
+            candidates[count] = s
+            value[count] = -row.alpha[s]
+            count += 1
+        else:
+            wanted[s] = False
+    room = max(numbers.max_positions - kept, 0)
+    if count > room:
+        ranked = candidates[:count][np.argsort(value[:count], kind="mergesort")]
+        for position in range(room, count):
+            wanted[ranked[position]] = False
+
+
+@njit(cache=True, nogil=True)
 def _targets(state: AccountState, row: Row, numbers: Numbers, grid: Grid, plan: Plan) -> None:
     """Write position and target lots. What cannot be concluded keeps the position: no size, no price, not ready, no alpha at all (T23)."""
     wanted = np.empty(len(row.held), np.bool_)
     informed = _wanted(state, row, numbers, wanted)
+    _keep_best(state, row, numbers, wanted)
     equal_risk(wanted, row.volatility, row.atr, numbers, plan.exposure)
     leave = row.kill_level >= FLATTEN_LEVEL or must_leave(row, numbers)
     capital = numbers.capital * max(plan.equity[0], 0.0)
