@@ -1,4 +1,4 @@
-"""Bundles: one model per training cutoff, trained on rows before it alone, exported, compared with its native form, stored for the runner."""
+"""Bundles: one model per training cutoff, trained on rows before it alone, exported, compared with its native form, stored."""
 
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
 import time
@@ -64,7 +64,7 @@ def bundle_recipe(pipeline: Pipeline) -> Recipe:
 
 
 def version_of(cutoff: str, inputs_hash: str) -> str:
-    """Version of a bundle: its cutoff, and a number that follows from what it was made of, so that other inputs never meet an old version."""
+    """Version of a bundle: its cutoff, and a number that follows from what it was made of: other inputs never meet an old version."""
     return f"{cutoff.replace('-', '')}.{int(inputs_hash[:6], 16)}"
 
 

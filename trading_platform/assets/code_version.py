@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent
 
 @cache
 def code_version(*parts: str) -> str:
-    """First 16 hex digits of sha256 over the Python sources of some packages or modules of trading_platform, such as `market_data` or `calendar`."""
+    """First 16 hex digits of sha256 over the sources of packages or modules of trading_platform, such as `market_data` or `calendar`."""
     digest = hashlib.sha256()
     for part in sorted(set(parts)):
         target = PACKAGE / Path(*part.split("."))

@@ -212,7 +212,7 @@ def report_asset() -> Node:
 
 
 def judge_reports(instance: dg.DagsterInstance, place: Workplace) -> dg.AssetCheckResult:
-    """Every reported session: its parts against its equity change, and its equity and cash against what the runner closed the session with (T12, T36)."""
+    """Every reported session: its parts against its equity change, equity and cash against the runner's at its close (T12, T36)."""
     reports = latest_of_every(instance, place, "session_report")
     facts = {session_id: found.manifest.facts for session_id, found in reports.items()}
     unbalanced = [session_id for session_id, said in facts.items() if abs(float(said.get("imbalance", float("inf")))) >= CENT]

@@ -60,7 +60,7 @@ def stretch_start(panel: Panel, pipeline: Pipeline, stretch_rows: int) -> int:
 
 
 def cutoff_rows(panel: Panel, pipeline: Pipeline, stretch_rows: int) -> dict[str, int]:
-    """Training cutoffs (ISO session date) and the first row each bundle trades: the stretch's first row, and later ones `cutoffs_apart` on."""
+    """Training cutoffs (ISO session date) and the first row each bundle trades: the stretch's first row, then `cutoffs_apart` on."""
     start = stretch_start(panel, pipeline, stretch_rows)
     rows = [start] if pipeline.cutoffs_apart == 0 else list(range(start, panel.shape[0], pipeline.cutoffs_apart))[:2]
     return {session_date(panel, row): row for row in rows}

@@ -49,8 +49,8 @@ class Difference:
 class SessionParity:
     """One session. cells: feature cells compared; differing: those with other bits. alphas: (live, batch) pairs compared.
 
-    flipped: (timestamp, instrument, cause) where the alpha's class (enter, keep, leave) differs. rows: compared; missing: rows that the batch
-    world does not have.
+    flipped: (timestamp, instrument, cause) where the alpha's class (enter, keep, leave) differs. rows: compared; missing: rows that only
+    the live world has.
     """
 
     session_id: str
@@ -94,7 +94,7 @@ Alphas = Callable[[str, NDArray[np.float32], NDArray[np.bool_]], NDArray[np.floa
 class ParityFold:
     """Compares one journal, record by record.
 
-    start(program, known_at) loads the state a runner takes before its first row; alphas(bundle_id, features (S, F) of the whole set, usable)
+    start(program, known_at) loads the state a runner takes before its first row; alphas(bundle_id, features (S, F) of the set, usable)
     asks a bundle. entry_rank, exit_rank: the strategy's thresholds on the alpha's cross-sectional rank.
     """
 
@@ -170,7 +170,7 @@ class ParityFold:
         found.worst = sorted(found.worst, key=_size, reverse=True)[:WORST]
 
     def _cause(self, session_id: str, timestamp: int, name: str, panel: Panel) -> str:
-        """A late or corrected bar explains its own instrument from its time on (windows remember it); members that were late explain ranks."""
+        """A late or corrected bar explains its own instrument from its time on (windows remember); members that were late explain ranks."""
         for (at, instrument), cause in self._causes.items():
             if at <= timestamp and instrument == name:
                 return cause

@@ -1,10 +1,11 @@
-"""Promotion: a bundle gets a stage in the ledger if, and only if, every gate and every blocking check passed for exactly what it is made of."""
+"""Promotion: a bundle gets a stage in the ledger only if every gate and every blocking check passed for exactly what it is made of."""
 
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from trading_platform.assets.bundles import NO_DATA, created_at, partitions_of
 from trading_platform.assets.evidence import Verdict, verdict, verdicts
@@ -26,7 +27,7 @@ class PromotionConfig(dg.Config):
     """To which stage, and who said so. The way to paper is automatic; live needs two people (T39)."""
 
     stage: str = "paper"
-    approvals: list[str] = [AUTOMATIC]
+    approvals: list[str] = Field(default_factory=lambda: [AUTOMATIC])
     reason: str = "every technical gate passed"
     capital_share: float = 1.0
 
@@ -44,7 +45,7 @@ def promotion_recipe(pipeline: Pipeline) -> Recipe:
 
 def refuse_unproven(found: Sequence[Verdict], where: str) -> None:
     """Fail closed: a blocking check that failed, or never judged exactly this materialization, refuses."""
-    wrong = [verdict.text for verdict in found if verdict.passed is not True]
+    wrong = [said.text for said in found if said.passed is not True]
     if wrong:
         raise InputError(
             f"promotion refused: {'; '.join(wrong)}", where, "an absent verdict counts as failed: run the checks and fix the cause"
@@ -61,13 +62,13 @@ def traded_parity(instance: dg.DagsterInstance) -> list[Verdict]:
 
 
 def gates_of(found: Sequence[Verdict], pipeline: Pipeline, report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Gates as the ledger keeps them: the report's statistics and the bundle's technical gates, each with the storage id it was judged on."""
+    """Gates as the ledger keeps them: the report's and the bundle's, each with the storage id of what it was judged on."""
     bundle, walk_forward = pipeline.asset("model_bundle"), pipeline.asset("walk_forward_report")
-    judged = next(verdict.storage_id for verdict in found if verdict.asset == walk_forward)
+    judged = next(said.storage_id for said in found if said.asset == walk_forward)
     gates = {name: {**gate, "storage_id": judged} for name, gate in report["gates"].items()}
-    for verdict in found:
-        if verdict.asset == bundle:
-            gates[verdict.check] = {"kind": "technical", "passed": verdict.passed, "storage_id": verdict.storage_id}
+    for said in found:
+        if said.asset == bundle:
+            gates[said.check] = {"kind": "technical", "passed": said.passed, "storage_id": said.storage_id}
     return gates
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from trading_platform.assets.inputs import Recipe
 from trading_platform.assets.publish import Publication
@@ -29,7 +29,7 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 class Platform(dg.ConfigurableResource):
     """Settings and the rooms they open. `settings` overrides the environment's TRADING_ variables, by setting name."""
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
 
     _place: Workplace | None = PrivateAttr(default=None)
 

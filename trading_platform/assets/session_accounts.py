@@ -1,7 +1,7 @@
 """What each session of a journal was worth, by instrument: a fold of rows, fills, corporate actions and activities (T12, T36).
 
-Pure: records in, values out. The parts of a name's P&L, for a fill of q signed lots at price p, decided at mid m, with a the attainable price
-of the bar it was filled in and c the session's last close:
+Pure: records in, values out. The parts of a name's P&L, for a fill of q signed lots at price p, decided at mid m, with a the attainable
+price of the bar it was filled in and c the session's last close:
 
     alpha  = lots held before x (c - previous close) + q x (c - m)      what the forecast earned, had it traded at the decision's price
     delay  = q x (m - a)                                                what the price did before the order could trade

@@ -1,4 +1,4 @@
-"""What a runner is given for a pipeline: universe, corporate actions, feature states, feed, calendar, behind one pointer file (contracts)."""
+"""What a runner is given for a pipeline: universe, corporate actions, feature states, feed, calendar, behind one pointer file."""
 
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def inputs_recipe(pipeline: Pipeline) -> Recipe:
 
 
 def universe_value(members: "pl.DataFrame", sectors: Mapping[str, str]) -> Universe:
-    """The published universe: members per session, and their average daily volume in shares known before it (dollar volume / last price)."""
+    """The published universe: members per session, and their average daily shares known before it (dollar volume / last price)."""
     import polars as pl
 
     from trading_platform.calendar import date_of

@@ -1,4 +1,4 @@
-"""The marts: dbt's models over the lake's Parquet, inside the same graph. dbt runs in a DuckDB file of its own per run; the lake keeps the results."""
+"""The marts: dbt's models over the lake's Parquet, inside the same graph. A run has a DuckDB file of its own; the lake keeps results."""
 
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
 import tempfile
@@ -69,7 +69,7 @@ def build_marts(publications: Mapping[str, Publication], folder: Path) -> "DbtCl
         dbt_executable=str(dbt_executable()),
         global_config_flags=["--no-use-colors", "--quiet"],
     )
-    arguments = ["build", "--select", *sorted(publications), "--vars", _json(variables), "--target-path", str(folder / "target")]
+    arguments = ["build", "--select", " ".join(sorted(publications)), "--vars", _json(variables), "--target-path", str(folder / "target")]
     return dbt.cli([*arguments, "--log-path", str(folder / "logs")], raise_on_error=False, target_path=folder / "target").wait()
 
 
@@ -97,6 +97,17 @@ def test_results(invocation: "DbtCliInvocation") -> dict[str, tuple[bool, str]]:
     return found
 
 
+def refuse_failed_models(invocation: "DbtCliInvocation") -> None:
+    """InputError, with dbt's own words, where it did not run or a model did not build. Failed tests are checks and pass here."""
+    if not (invocation.target_path / "run_results.json").is_file():
+        raise InputError(f"dbt ended without results (exit code {invocation.process.returncode})", "dbt build", "look at the run's output")
+    results = invocation.get_artifact("run_results.json")["results"]
+    failed = [result for result in results if result["unique_id"].startswith("model.") and result["status"] != "success"]
+    if failed:
+        message = "; ".join(f"{result['unique_id'].rpartition('.')[2]}: {result.get('message')}" for result in failed)
+        raise InputError(message, "dbt build", "correct the model, or materialize the assets it reads again")
+
+
 def publish_marts(
     context: dg.AssetExecutionContext, platform: Platform, recipes: Mapping[str, Recipe], marts: Mapping[str, Mart]
 ) -> Iterable[Any]:
@@ -106,14 +117,7 @@ def publish_marts(
     with tempfile.TemporaryDirectory(prefix="dbt-") as temporary:
         folder = Path(temporary)
         invocation = build_marts(publications, folder)
-        failed = [
-            r
-            for r in invocation.get_artifact("run_results.json")["results"]
-            if r["unique_id"].startswith("model.") and r["status"] != "success"
-        ]
-        if failed:
-            message = "; ".join(f"{result['unique_id'].rpartition('.')[2]}: {result.get('message')}" for result in failed)
-            raise InputError(message, "dbt build", "correct the model, or materialize the assets it reads again")
+        refuse_failed_models(invocation)
         results = test_results(invocation)
         for name, out in publications.items():
             frame = read_mart(folder, name)

@@ -86,7 +86,10 @@ def stage_newest(place: Workplace, promotions: list[Manifest]) -> str:
 
 
 def stage(place: Workplace, slot: str, label: str, bundle_id: str, account: str = "") -> None:
-    """Write the pending field of a slot in the settings' Redis, of the settings' account unless another is named. InputError without an address, TransientError where it does not answer."""
+    """Write the pending field of a slot in the settings' Redis, of the settings' account unless another is named.
+
+    InputError without an address, TransientError where Redis does not answer.
+    """
     import redis
 
     from trading_platform.contracts.errors import InputError
