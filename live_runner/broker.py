@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -192,9 +193,12 @@ class AlpacaBroker:
             return await self._in(thread, call)
         except APIError as error:
             status = int(error.status_code or 0)
-            if status in (401, 403):
+            if status == 401:
+                fix = "check APCA_API_KEY_ID and APCA_API_SECRET_KEY"
+                raise InputError("the venue refuses these keys (HTTP 401)", self.where, fix) from None
+            if status == 403:
                 raise InputError(
-                    f"the venue refuses these keys (HTTP {status})", self.where, "check APCA_API_KEY_ID and APCA_API_SECRET_KEY"
+                    f"the venue forbids it: {verdict_of(status, str(error)).reason}", self.where, "check the account's plan"
                 ) from None
             raise TransientError(f"the venue answered HTTP {status}", self.where, "try again") from None
         except (requests.RequestException, ValueError) as error:
@@ -213,7 +217,7 @@ class AlpacaBroker:
         found: dict[str, Mapping[str, Any]] = {}
         while True:
             asked = dict(question)
-            page = list(await self._ask(self._trading_thread, lambda asked=asked: self._trading.get("/orders", asked)))
+            page = list(await self._ask(self._trading_thread, partial(self._trading.get, "/orders", asked)))
             fresh = [order for order in page if order["id"] not in found]
             found.update({order["id"]: order for order in fresh})
             if len(page) < 500 or not fresh:
@@ -227,7 +231,7 @@ class AlpacaBroker:
         found: list[Mapping[str, Any]] = []
         while True:
             asked = dict(question)
-            page = list(await self._ask(self._trading_thread, lambda asked=asked: self._trading.get("/account/activities", asked)))
+            page = list(await self._ask(self._trading_thread, partial(self._trading.get, "/account/activities", asked)))
             found.extend(page)
             if len(page) < PAGE:
                 return found
@@ -251,7 +255,7 @@ class AlpacaBroker:
         found: dict[str, list[Mapping[str, Any]]] = {}
         while True:
             asked = dict(question)
-            body = await self._ask(self._data_thread, lambda asked=asked: self._data.get("/stocks/bars", asked))
+            body = await self._ask(self._data_thread, partial(self._data.get, "/stocks/bars", asked))
             for symbol, bars in (body.get("bars") or {}).items():
                 found.setdefault(symbol, []).extend(bars)
             if not body.get("next_page_token"):

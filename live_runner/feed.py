@@ -30,7 +30,7 @@ class TradeUpdates(TradingStream):
     """trade_updates, raw. `listening` is set once the venue confirmed the subscription, cleared while it is not."""
 
     def __init__(self, key: str, secret: str, mode: str, url: str, inbox: Inbox) -> None:
-        super().__init__(key, secret, paper=mode == "paper", raw_data=True, url_override=url or None)
+        super().__init__(key, secret, paper=mode == "paper", raw_data=True, url_override=url)
         self._inbox = inbox
         self.listening = asyncio.Event()
         self.connections = 0
@@ -44,7 +44,7 @@ class TradeUpdates(TradingStream):
 
     async def _connect(self) -> None:
         self._inbox.restart_count(TRADE_UPDATES)
-        await super()._connect()
+        await super()._connect()  # type: ignore[no-untyped-call]
 
     async def _dispatch(self, msg: dict[str, Any]) -> None:
         if msg.get("stream") == "listening":
@@ -58,7 +58,7 @@ class TradeUpdates(TradingStream):
 
     async def start(self) -> None:
         """Run the stream and wait until it listens. TransientError when it does not within 10 s."""
-        self._task = asyncio.create_task(self._run_forever())
+        self._task = asyncio.create_task(self._run_forever())  # type: ignore[no-untyped-call,unused-ignore]
         await _within(self.listening, "trade_updates")
 
     @property
@@ -97,7 +97,7 @@ class BarStream(StockDataStream):
         self._inbox.restart_count(DATA)
         await super()._connect()
 
-    async def _deliver(self, message: dict[str, Any]) -> None:
+    async def _deliver(self, message: Any) -> None:
         self._inbox.put(DATA, message)
         self._inbox.count(DATA)
 
@@ -113,7 +113,7 @@ class BarStream(StockDataStream):
 
     async def start(self) -> None:
         """Run the stream and wait until it is subscribed. TransientError when it is not within 10 s."""
-        self._task = asyncio.create_task(self._run_forever())
+        self._task = asyncio.create_task(self._run_forever())  # type: ignore[no-untyped-call,unused-ignore]
         await _within(self.listening, "market data")
 
     @property

@@ -174,8 +174,8 @@ class Journal:
                 future.set_exception(self._failed)
             return
         self._seq, self._hash = seq, previous
-        for (_, future), records in zip(work, results, strict=True):
-            future.set_result(records)
+        for (_, future), written in zip(work, results, strict=True):
+            future.set_result(written)
         self._observe((stopwatch_ns() - started) / 1e9)
 
     def _insert(self, seq: int, previous: str, entry: Entry, body: bytes) -> Record:

@@ -76,15 +76,15 @@ class Gate:
     async def _orders(self) -> None:
         """Every open order of either side is known to both."""
         at_venue = {str(order["client_order_id"]): order for order in await self._broker.open_orders()}
-        for identity, order in at_venue.items():
+        for identity, theirs in at_venue.items():
             ours = self._fold.book.orders.get(identity)
             if ours is None:
-                name = self._symbols.get(str(order["symbol"]), "")
-                what = f"an open order that is not ours in {order['symbol']}"
+                name = self._symbols.get(str(theirs["symbol"]), "")
+                what = f"an open order that is not ours in {theirs['symbol']}"
                 if what not in self._fold.breaks:
                     await self._recorder.note(Kind.BREAK, name or "account", {"what": what, "instrument_id": name or None})
             elif ours.status in TERMINAL:
-                await self._broker.cancel(str(order["id"]))  # it came to life after we had given it up
+                await self._broker.cancel(str(theirs["id"]))  # it came to life after we had given it up
         absent = []
         for order in self._fold.book.open_orders():
             waits = order.status is OrderStatus.INTENT and order.valid_from > self._desk.now()

@@ -33,7 +33,7 @@ from live_runner.trading_day import Identity, TradingDay
 from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.checks import KillLevel
-from trading_platform.contracts.errors import InputError, TradingError
+from trading_platform.contracts.errors import InputError, TradingError, TransientError
 from trading_platform.contracts.journal import Kind
 from trading_platform.contracts.model import Model
 from trading_platform.contracts.profile import Profile
@@ -47,6 +47,7 @@ LOCKED = ("numpy", "numba", "llvmlite", "onnxruntime", "orjson", "alpaca-py", "r
 STATES = ("STARTING", "RECONCILING", "READY", "HALTED", "REDUCING", "FLATTENING", "STOPPED")
 STATE_OF = {KillLevel.NONE: "READY", KillLevel.HALT_NEW: "HALTED", KillLevel.REDUCE: "REDUCING", KillLevel.FLATTEN: "FLATTENING"}
 GUARD = "runner"
+MOST_TROUBLES = 5  # failures in a row before new risk stops
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class Runner:
         self.metrics = Metrics()
         self._connections = 0
         self._unprotected = False
+        self._troubles = 0
         self._lock = AccountLock(settings.journal)
         try:
             self._build()
@@ -249,9 +251,21 @@ class Runner:
         """Wake, look, act, until told to stop."""
         while not self._stop:
             wake = await self.clock.next([*self.desk.timers(), *self.day.timers()], self._inbox)
-            await self._act(wake)
+            try:
+                await self._act(wake)
+                self._troubles = 0
+            except TransientError as error:
+                await self._trouble(error)
             if wake.kind == "end":
                 return
+
+    async def _trouble(self, error: TransientError) -> None:
+        """The venue failed for now: what was due is tried again, behind the gate; a venue that keeps failing latches HALT_NEW (T17)."""
+        self._troubles += 1
+        self._connections = -1
+        await self.recorder.note(Kind.STATE, "trouble", {"what": error.what, "where": error.where, "in_a_row": self._troubles})
+        if self._troubles >= MOST_TROUBLES:
+            await self.operator.latch_at_least(KillLevel.HALT_NEW, f"{self._troubles} failures in a row: {error.what}")
 
     async def _act(self, wake: Wake) -> None:
         await self.drain()

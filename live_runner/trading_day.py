@@ -36,11 +36,13 @@ from trading_platform.market_data.corporate_actions import ActionTable
 
 BEFORE_OPEN_NS = 300 * SECOND
 AFTER_CLOSE_NS = 5 * SECOND
+AGAIN_NS = 5 * SECOND
 BARS_RETRY_NS = 60 * SECOND
 MOST_BAR_RETRIES = 10
 SNAPSHOT_ROWS = 64
 SANE_QUOTE = 0.2  # a mid further than this from the bar's close is no mark (T19)
 QUOTE_DECIMALS = 6
+QUOTE_TRIES = 3
 MADE = "M"
 
 
@@ -105,7 +107,12 @@ class TradingDay:
     async def run_due(self) -> None:
         """Do what is due, in order of time."""
         while self._timers and self._timers[0][0] <= self._clock.now_ns():
-            await heapq.heappop(self._timers)[2]()
+            act = heapq.heappop(self._timers)[2]
+            try:
+                await act()
+            except TransientError:
+                self._at(self._clock.now_ns() + AGAIN_NS, act)  # each act looks at the journal first, so it does nothing twice
+                raise
 
     # -------------------------------------------------------------- sessions
 
@@ -275,7 +282,11 @@ class TradingDay:
         await self._desk.protect()
         known_at = timestamp + TIMEFRAME_NS[self._timeframe]
         fresh = self._clock.now_ns() < known_at + TIMEFRAME_NS[self._timeframe]
-        await self.decide(timestamp, known_at, self._fold.session, "live" if fresh else "backfilled")
+        try:
+            await self.decide(timestamp, known_at, self._fold.session, "live" if fresh else "backfilled")
+        except TransientError:
+            self._pending.add(timestamp)
+            raise
 
     def _leftovers(self) -> list[LiveOrder]:
         return [order for order in self._fold.book.open_orders() if not order.protects]
@@ -364,10 +375,7 @@ class TradingDay:
         """Mids and their ages at the row's known_at, of the names that reported; NaN where there is no sane quote (T9, T19)."""
         width = len(panel.instrument_ids)
         mid, age = np.full(width, np.nan), np.full(width, np.nan)
-        try:
-            quotes = await self._broker.quotes(sorted(self._symbols))
-        except TransientError:
-            return mid, age  # no quote: no new risk, reductions are planned at the last good mark
+        quotes = await self._latest_quotes()
         known_at = int(panel.known_at[0])
         for column, name in enumerate(panel.instrument_ids):
             quote = quotes.get(self._fold.instruments[name].symbol)
@@ -380,6 +388,15 @@ class TradingDay:
                 at = self._bar_end(panel) if MADE in (quote.get("c") or ()) else instant_ns(quote["t"])
                 mid[column], age[column] = middle, max(known_at - at, 0) / SECOND
         return mid, age
+
+    async def _latest_quotes(self) -> Mapping[str, Mapping[str, Any]]:
+        """The venue's quotes; empty when it keeps failing: then no new risk, and reductions are planned at the last good mark."""
+        for _ in range(QUOTE_TRIES):
+            try:
+                return await self._broker.quotes(sorted(self._symbols))
+            except TransientError:
+                continue
+        return {}
 
     def _bar_end(self, panel: Panel) -> int:
         if self._daily:

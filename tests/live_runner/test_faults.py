@@ -36,6 +36,8 @@ def play_with(rules: tuple[Rule, ...], daily: World, exchange: Any, play: Any, r
         (Rule("patch_order", "504_after_accept", 1), Rule("patch_order", "500", 3)),
         (Rule("trade_update", "drop_update", 9), Rule("trade_update", "duplicate_update", 5)),
         (Rule("trade_update", "disconnect", 6),),
+        (Rule("get", "500", 9), Rule("get", "500", 16), Rule("get", "500", 17), Rule("get", "429", 31)),
+        (Rule("data_get", "500", 2), Rule("data_get", "500", 5), Rule("data_get", "429", 8)),
     ],
     ids=lambda rules: "+".join(f"{rule.at}:{rule.kind}" for rule in rules),
 )
