@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from live_runner.broker import Broker
 from live_runner.clock import SECOND, Clock, stopwatch_ns
@@ -20,6 +19,7 @@ from live_runner.orders import LiveOrder
 from live_runner.reconcile import Gate
 from live_runner.recorder import Recorder
 from live_runner.recovery import FOLD, HASH
+from live_runner.row_context import ContextMaker
 from live_runner.rows import Bar, RowAssembler, bar_of, panel_body
 from live_runner.wire_time import instant_ns, instant_text
 from trading_platform.calendar import MarketCalendar, date_of
@@ -28,10 +28,9 @@ from trading_platform.contracts.errors import InputError, TransientError
 from trading_platform.contracts.ids import session_id
 from trading_platform.contracts.journal import Kind
 from trading_platform.contracts.orders import OrderStatus
-from trading_platform.contracts.panel import TIMEFRAME_NS, Panel
+from trading_platform.contracts.panel import TIMEFRAME_NS
 from trading_platform.contracts.profile import Profile
 from trading_platform.contracts.session_inputs import Universe
-from trading_platform.engine.context import RowContext
 from trading_platform.market_data.corporate_actions import ActionTable
 
 BEFORE_OPEN_NS = 300 * SECOND
@@ -40,10 +39,6 @@ AGAIN_NS = 5 * SECOND
 BARS_RETRY_NS = 60 * SECOND
 MOST_BAR_RETRIES = 10
 SNAPSHOT_ROWS = 64
-SANE_QUOTE = 0.2  # a mid further than this from the bar's close is no mark (T19)
-QUOTE_DECIMALS = 6
-QUOTE_TRIES = 3
-MADE = "M"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +78,9 @@ class TradingDay:
         self._broker, self._clock, self._fold, self._recorder = broker, clock, fold, recorder
         self._desk, self._gate, self._calendar, self._universe = desk, gate, calendar, universe
         self._actions, self._profile, self._assembler, self._identity = actions, profile, assembler, identity
-        self._metrics, self._numbers, self._model_age, self._between_rows = metrics, numbers, model_age, between_rows
+        self._metrics, self._numbers, self._between_rows = metrics, numbers, between_rows
         self._timeframe = assembler.timeframe
+        self._contexts = ContextMaker(broker, fold, gate, calendar, universe, assembler.timeframe, model_age)
         self._daily = self._timeframe == "1Day"
         self._symbols = {instrument.symbol: name for name, instrument in fold.instruments.items()}
         self._timers: list[tuple[int, int, Callable[[], Awaitable[None]]]] = []
@@ -298,7 +294,7 @@ class TradingDay:
             await self._desk.read_activities()  # a fill whose update was lost, or someone else's (T18), is known before the row decides
             await self._desk.protect()
         panel = self._assembler.close(timestamp, known_at, session, self._universe.member_row(date_of(session).isoformat()))
-        context = await self._context(panel, session)
+        context = await self._contexts.make(panel, session)
         body = {**panel_body(panel), "context": context_body(context), "provenance": provenance}
         if provenance != "live":
             await self._recorder.note(Kind.ROW, f"{self._timeframe}:{timestamp}", body)
@@ -353,55 +349,6 @@ class TradingDay:
             if order.valid_from > now:
                 self._desk.schedule(order, order.valid_from)
         await self._desk.send([order for order in orders if order.valid_from <= now])
-
-    async def _context(self, panel: Panel, session: int) -> RowContext:
-        mid, age = await self._quotes(panel)
-        date = date_of(session).isoformat()
-        following = self._calendar.next_session(session)
-        return RowContext(
-            quote_mid=mid,
-            quote_age_s=age,
-            session_open_ns=self._calendar.open_ns(session),
-            session_close_ns=self._calendar.close_ns(session),
-            next_open_ns=self._calendar.open_ns(following),
-            sector=self._universe.sector_codes(),
-            adv_lots=self._universe.adv_row(date),
-            kill_level=int(self._fold.level),
-            model_age_sessions=self._model_age(session),
-            trading_blocked=self._gate.trading_blocked or bool(self._fold.breaks),
-        )
-
-    async def _quotes(self, panel: Panel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mids and their ages at the row's known_at, of the names that reported; NaN where there is no sane quote (T9, T19)."""
-        width = len(panel.instrument_ids)
-        mid, age = np.full(width, np.nan), np.full(width, np.nan)
-        quotes = await self._latest_quotes()
-        known_at = int(panel.known_at[0])
-        for column, name in enumerate(panel.instrument_ids):
-            quote = quotes.get(self._fold.instruments[name].symbol)
-            if quote is None or not panel.present[0, column]:
-                continue
-            bid, ask = float(quote.get("bp") or 0.0), float(quote.get("ap") or 0.0)
-            middle = round((bid + ask) / 2.0, QUOTE_DECIMALS)
-            if bid > 0.0 and ask >= bid and abs(middle / panel.fields["close"][0, column] - 1.0) <= SANE_QUOTE:
-                # A simulator's quote is made from the bar (condition M) and is as old as the bar, whenever it is asked for.
-                at = self._bar_end(panel) if MADE in (quote.get("c") or ()) else instant_ns(quote["t"])
-                mid[column], age[column] = middle, max(known_at - at, 0) / SECOND
-        return mid, age
-
-    async def _latest_quotes(self) -> Mapping[str, Mapping[str, Any]]:
-        """The venue's quotes; empty when it keeps failing: then no new risk, and reductions are planned at the last good mark."""
-        for _ in range(QUOTE_TRIES):
-            try:
-                return await self._broker.quotes(sorted(self._symbols))
-            except TransientError:
-                continue
-        return {}
-
-    def _bar_end(self, panel: Panel) -> int:
-        if self._daily:
-            return self._calendar.close_ns(int(panel.session[0]))
-        return int(panel.timestamp[0]) + TIMEFRAME_NS[self._timeframe]
 
     def _watch(self, decision: Decision) -> None:
         self._rows_in_session += 1

@@ -163,8 +163,8 @@ def make_world(root: Path, timeframe: str = "1Day", traded: int = 12, seed: int 
     if daily:
         actions = (
             CorporateAction(days[first_row + 4], "us:AA", split_ratio=4.0),
-            CorporateAction(days[first_row + 6], "us:CC", cash_dividend=0.337),
-            CorporateAction(days[first_row + 6], "us:GG", cash_dividend=0.253),
+            CorporateAction(days[first_row + 5], "us:CC", cash_dividend=0.337),
+            CorporateAction(days[first_row + 5], "us:GG", cash_dividend=0.253),
         )
         for name in ("open", "high", "low", "close"):
             table[name][first_row + 4 :, 0] = np.round(table[name][first_row + 4 :, 0] / 4.0, 2)
