@@ -81,5 +81,7 @@ def examine(settings: Settings, as_json: bool) -> int:
     if as_json:
         print(json.dumps(answers))
     else:
-        Screen().links([(name, "[green]OK[/green]" if a["ok"] else "[bold red]WRONG[/bold red]", str(a["text"])) for name, a in answers.items()])
+        Screen().links(
+            [(name, "[green]OK[/green]" if a["ok"] else "[bold red]WRONG[/bold red]", str(a["text"])) for name, a in answers.items()]
+        )
     return 0 if all(answer["ok"] for answer in answers.values()) else 1

@@ -1,4 +1,4 @@
-"""The lineage of an order on a screen: each link with what was expected, OK or BROKEN; the decision is decided again by the runner's replay."""
+"""The lineage of an order on a screen: each link OK or BROKEN; the decision is decided again by the runner's replay."""
 
 from __future__ import annotations
 
@@ -65,4 +65,7 @@ def _show(links: list[Link], settings: Settings, screen: Screen) -> None:
         rows.append((link.name, "[green]OK[/green]" if link.ok else "[bold red]BROKEN[/bold red]", where))
     screen.links(rows)
     bad = broken(links)
-    screen.say(f"{len(links)} links, {len(bad)} broken" + (": the order cannot be explained" if bad else ": every file opened, every sha256 recomputed"))
+    screen.say(
+        f"{len(links)} links, {len(bad)} broken"
+        + (": the order cannot be explained" if bad else ": every file opened, every sha256 recomputed")
+    )

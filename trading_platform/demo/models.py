@@ -24,7 +24,11 @@ def list_models(settings: Settings, action: str, as_json: bool) -> int:
         entry = newest.get(bundle_id)
         row = {"bundle": key.removesuffix(METADATA), "bundle_id": bundle_id, "size_mb": metadata.get("file_size_mb")}
         if action == "status":
-            row |= {"stage": entry.stage if entry else "none", "account": f"{entry.account}/{entry.mode}" if entry else "", "entry": entry.seq if entry else 0}
+            row |= {
+                "stage": entry.stage if entry else "none",
+                "account": f"{entry.account}/{entry.mode}" if entry else "",
+                "entry": entry.seq if entry else 0,
+            }
         rows.append(row)
     if as_json:
         print(json.dumps(rows))

@@ -17,7 +17,7 @@ LAST_LINES = 12
 
 
 class Child:
-    """One `python -m ...` child. Its standard output is read for one JSON line; everything it says on standard error goes to `log`."""
+    """One `python -m ...` child. Its standard output is read for JSON lines; what it says on standard error goes to `log`."""
 
     def __init__(self, name: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -25,7 +25,9 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._errors = log.open("wb")
         command = [sys.executable, "-m", *arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, stdin=subprocess.DEVNULL, env=dict(environment))
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self._errors, stdin=subprocess.DEVNULL, env=dict(environment)
+        )
 
     def wait_for(self, key: str, seconds: float) -> Any:
         """The value of `key` in the first JSON line that has it. TransientError when the child ends or stays silent instead."""

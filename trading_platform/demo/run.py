@@ -67,7 +67,9 @@ class Demo:
 
     def trade(self, pipeline: Pipeline, cutoffs: Sequence[str], redis_url: str) -> Summary:
         """Trade one pipeline's stretch; the second bundle is asked for before the first row it may trade."""
-        stretch = write_stretch(reader(self.instance, self.place, pipeline.bars, pipeline.asset("universe")), pipeline, self._folder(pipeline))
+        stretch = write_stretch(
+            reader(self.instance, self.place, pipeline.bars, pipeline.asset("universe")), pipeline, self._folder(pipeline)
+        )
         account = pipeline.account(self.settings.account)
         place = Workplace(self.settings.model_copy(update={"account": account, "redis_url": redis_url}))
         requests = [self._request(pipeline, cutoff, stretch) for cutoff in cutoffs]
@@ -129,13 +131,12 @@ def show(settings: Settings, traded: dict[Pipeline, Summary], screen: Screen) ->
     columns = ("bundle", "rows", "orders", "fills", "denied", "P&L", "p50 ms", "p99 ms")
     worst = 0
     for pipeline, summary in traded.items():
-        rows = [_row(part) for part in summary.parts]
-        rows.append(("all", *_total(summary)))
-        screen.table(f"{pipeline.name}: equity {summary.opening:,.2f} -> {summary.closing:,.2f}", columns, rows)
-        swaps = " -> ".join(summary.swaps) or "none"
-        screen.say(f"swaps: {swaps}; rows repeated: {summary.repeated_rows}; breaks: {len(summary.breaks)}; refused: {'; '.join(summary.refused) or 'none'}")
-        denied = sum((part.denials for part in summary.parts), start=type(summary.parts[0].denials)()) if summary.parts else {}
-        screen.say(f"denials by code: {', '.join(f'{code} {count}' for code, count in sorted(denied.items())) or 'none'}")
+        whole = summary.whole
+        title = f"{pipeline.name}: equity {summary.opening:,.2f} -> {summary.closing:,.2f}"
+        screen.table(title, columns, [_row(part) for part in (*summary.parts, whole)])
+        screen.say(f"swaps: {' -> '.join(summary.swaps) or 'none'}; refused: {'; '.join(summary.refused) or 'none'}")
+        denied = ", ".join(f"{code} {count}" for code, count in sorted(whole.denials.items())) or "none"
+        screen.say(f"denials by code: {denied}; rows repeated: {summary.repeated_rows}; breaks: {len(summary.breaks)}")
         if summary.repeated_rows or summary.breaks:
             worst = 1
     for pipeline, summary in traded.items():
@@ -150,11 +151,3 @@ def show(settings: Settings, traded: dict[Pipeline, Summary], screen: Screen) ->
 def _row(part: Part) -> tuple[str, ...]:
     numbers = (part.rows, part.orders, part.fills, sum(part.denials.values()))
     return (part.label, *(str(n) for n in numbers), f"{part.pnl:,.2f}", f"{part.latency_ms(0.5):.2f}", f"{part.latency_ms(0.99):.2f}")
-
-
-def _total(summary: Summary) -> tuple[str, ...]:
-    whole = Part("all", latencies_ns=[ns for part in summary.parts for ns in part.latencies_ns])
-    numbers = (sum(p.rows for p in summary.parts), sum(p.orders for p in summary.parts), sum(p.fills for p in summary.parts))
-    denied = sum(sum(p.denials.values()) for p in summary.parts)
-    change = summary.closing - summary.opening
-    return (*(str(n) for n in numbers), str(denied), f"{change:,.2f}", f"{whole.latency_ms(0.5):.2f}", f"{whole.latency_ms(0.99):.2f}")

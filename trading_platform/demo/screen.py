@@ -38,7 +38,7 @@ class Screen:
             self.console.print(f"  [dim]current      {step.asset} {step.partition}[/dim]")
 
     @contextmanager
-    def bar(self, text: str, total: int) -> Iterator["Bar"]:
+    def bar(self, text: str, total: int) -> Iterator[Bar]:
         """A bar of `total` rows; on anything but a terminal a line per quarter."""
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:

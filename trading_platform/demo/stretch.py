@@ -12,10 +12,15 @@ from trading_platform.assets.bars import read_periods
 from trading_platform.assets.panels import cutoff_rows, panel_of, session_date, stretch_start
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.reading import Reader
+from trading_platform.contracts.canonical import canonical_bytes, parse
+from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.instruments import symbol_of
+from trading_platform.market_data.lake import write_atomically
 
 if TYPE_CHECKING:
     from trading_platform.contracts.panel import Panel
+
+FACTS = "stretch.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +53,19 @@ def write_stretch(out: Reader, pipeline: Pipeline, folder: Path) -> Stretch:
     actions = out.read(pipeline.bars, "corporate_actions")
     actions.select(symbol, "ex_date", "split_ratio", "cash_dividend").write_parquet(folder / "actions.parquet")
     cutoffs = {cutoff: row - start for cutoff, row in cutoff_rows(panel, pipeline, rows).items()}
-    return Stretch(
-        pipeline,
-        folder / "bars.parquet",
-        folder / "actions.parquet",
-        session_date(panel, start),
-        session_date(panel, panel.shape[0] - 1),
-        panel.shape[0] - start,
-        len(panel.instrument_ids),
-        cutoffs,
-    )
+    facts = {
+        "first": session_date(panel, start),
+        "last": session_date(panel, panel.shape[0] - 1),
+        "rows": panel.shape[0] - start,
+        "instruments": len(panel.instrument_ids),
+        "cutoffs": cutoffs,
+    }
+    write_atomically(folder / FACTS, canonical_bytes(facts))
+    return read_stretch(pipeline, folder)
+
+
+def read_stretch(pipeline: Pipeline, folder: Path) -> Stretch:
+    """The stretch that `write_stretch` wrote. InputError where there is none."""
+    if not (folder / FACTS).is_file():
+        raise InputError("no stretch here", str(folder), "run the demo once on this home")
+    return Stretch(pipeline, folder / "bars.parquet", folder / "actions.parquet", **parse((folder / FACTS).read_bytes()))

@@ -15,7 +15,7 @@ NO_BUNDLE = "(none)"
 
 @dataclass(slots=True)
 class Part:
-    """Rows that one bundle decided. pnl: equity change from each of its decisions to the next. latencies_ns: row in hand to decision made."""
+    """Rows that one bundle decided. pnl: equity change from each of its decisions to the next. latencies_ns: row to decision."""
 
     label: str
     rows: int = 0
@@ -44,6 +44,20 @@ class Summary:
     breaks: tuple[str, ...]
     repeated_rows: int
     order_id: str
+
+    @property
+    def whole(self) -> Part:
+        """All parts as one."""
+        parts = self.parts
+        return Part(
+            "all",
+            rows=sum(part.rows for part in parts),
+            orders=sum(part.orders for part in parts),
+            fills=sum(part.fills for part in parts),
+            denials=sum((part.denials for part in parts), start=Counter()),
+            pnl=sum(part.pnl for part in parts),
+            latencies_ns=[ns for part in parts for ns in part.latencies_ns],
+        )
 
 
 def journal_head(path: Path) -> int:
@@ -109,6 +123,6 @@ def _decisions(records: Iterable[Record], labels: dict[str, str], parts: dict[st
         part.denials.update(decision["check_counts"])
         part.latencies_ns.append(trace["latency_ns"])
         found[record.key] = part
-    if any(not 0 <= latency for part in parts.values() for latency in part.latencies_ns):
+    if any(not latency >= 0 for part in parts.values() for latency in part.latencies_ns):
         raise CorruptionError("a decision took negative time", "journal", "check the runner's stopwatch")
     return found

@@ -57,14 +57,16 @@ def trade(
     settings, pipeline = place.settings, stretch.pipeline
     logs = settings.home / "demo" / "logs"
     environment = child_environment(settings)
-    with Child(f"simulator-{pipeline.name}", _simulator(place, stretch, account), logs / f"simulator-{pipeline.name}.log", environment) as venue:
+    with Child(
+        f"simulator-{pipeline.name}", simulator_command(place, stretch, account), logs / f"simulator-{pipeline.name}.log", environment
+    ) as venue:
         port = int(venue.wait_for("listening", READY_S))
         for request in (request for request in requests if request.row <= 0):
             ask(request)  # the runner finds it when it starts, before its first row
         watch = _Watch(pipeline.timeframe, [request for request in requests if request.row > 0], ask, progress)
         operator = Operator(port, SIMULATED_KEYS[names.ENV_BROKER_KEY], watch.event)
         operator.start()
-        runner = [*_runner(settings, pipeline.name, account), "--broker-url", f"http://127.0.0.1:{port}", "--redis-url", redis_url]
+        runner = [*runner_command(settings, pipeline.name, account), "--broker-url", f"http://127.0.0.1:{port}", "--redis-url", redis_url]
         with Child(f"runner-{pipeline.name}", runner, logs / f"runner-{pipeline.name}.log", environment) as child:
             child.finish(SESSION_S)
         operator.finish(READY_S)
@@ -73,21 +75,24 @@ def trade(
         raise TransientError(f"{watch.rows} of {stretch.rows} rows were played", pipeline.name, f"read the logs in {logs}")
 
 
-def _simulator(place: Workplace, stretch: Stretch, account: str) -> list[str]:
+def simulator_command(place: Workplace, stretch: Stretch, account: str) -> list[str]:
+    """Arguments of `python -m` for the simulator of a stretch."""
     profile = place.profile(stretch.pipeline)
     state = account_file(place.settings, account)
     state.parent.mkdir(parents=True, exist_ok=True)
-    costs = profile.costs
+    costs, timeframe = profile.costs, stretch.pipeline.timeframe
+    bar_delay = profile.vendor_delay_s if timeframe == "1Day" else 0.0
     return [
-        "live_runner", "simulator", "--bars", str(stretch.bars), "--actions", str(stretch.actions), "--timeframe", stretch.pipeline.timeframe,
+        "live_runner", "simulator", "--bars", str(stretch.bars), "--actions", str(stretch.actions), "--timeframe", timeframe,
         "--start", stretch.first, "--end", stretch.last, "--port", "0", "--speed", "max", "--clients", "2", "--seed", "1",
-        "--cash", str(profile.starting_cash), "--state", str(state), "--bar-delay", str(profile.vendor_delay_s if stretch.pipeline.timeframe == "1Day" else 0.0),
+        "--cash", str(profile.starting_cash), "--state", str(state), "--bar-delay", str(bar_delay),
         "--half-spread-bps", str(costs.half_spread_bps), "--impact-bps", str(costs.impact_bps), "--participation", str(costs.participation),
         "--requests-per-minute", str(profile.execution.requests_per_minute),
     ]  # fmt: skip
 
 
-def _runner(settings: Settings, pipeline: str, account: str) -> list[str]:
+def runner_command(settings: Settings, pipeline: str, account: str) -> list[str]:
+    """Arguments of `python -m` for a lock-step runner; the broker's and Redis' addresses are still to be added."""
     return [
         "live_runner", "run", "--pipeline", pipeline, "--home", str(settings.home), "--account", account, "--mode", settings.mode,
         "--profile", settings.profile, "--lockstep", "--until", "end", "--metrics-port", "0",
