@@ -60,6 +60,7 @@ class Desk:
         self._later: list[tuple[int, str]] = []
         self._throttled: dict[str, int] = {}
         self.gap = False  # a fill was missed: activities must be read
+        self.before: Callable[[int], Awaitable[None]] | None = None  # brings corporate actions up to an instant
 
     def now(self) -> int:
         """The clock's time, UTC ns."""
@@ -378,10 +379,14 @@ class Desk:
         """Fold every activity since the last known one, missed fills first among them (T12)."""
         self.gap = False
         for activity in await self._broker.activities(self._fold.last_activity):
+            if self.before is not None and "transaction_time" in activity:
+                await self.before(instant_ns(activity["transaction_time"]))  # a split between two fills changes what a share is
             entries = [self._recorder.entry(Kind.ACTIVITY, str(activity["id"]), dict(activity))]
             if activity["activity_type"] == "FILL":
                 entries += await self._missed(activity)
             await self._recorder.record(*entries)
+        if self.before is not None:
+            await self.before(self._clock.now_ns())
 
     async def _missed(self, activity: Mapping[str, Any]) -> list[Any]:
         execution, price, lots = str(activity["id"]), str(activity["price"]), lots_of(str(activity["qty"]))

@@ -21,6 +21,7 @@ TRADE_UPDATES = "trade_updates"
 DATA = "data"
 LISTEN_TIMEOUT_S = 10.0
 RECONNECT_TIMEOUT_S = 40.0  # longer than alpaca-py's longest pause between two tries
+RECONNECT_POLL_S = 0.02
 MAX_FRAME = 8 * 1024 * 1024
 
 logging.getLogger("alpaca").setLevel(logging.CRITICAL)  # its log repeats what the runner's own state says, with tracebacks
@@ -68,12 +69,7 @@ class TradeUpdates(TradingStream):
 
     async def back(self) -> bool:
         """Wait for alpaca-py's own reconnect, for a bounded time; whether it came."""
-        self.listening.clear()
-        try:
-            await asyncio.wait_for(self.listening.wait(), RECONNECT_TIMEOUT_S)
-        except TimeoutError:
-            return False
-        return True
+        return await _back(self)
 
     async def finish(self) -> None:
         """Close the socket and end the task."""
@@ -123,12 +119,7 @@ class BarStream(StockDataStream):
 
     async def back(self) -> bool:
         """Wait for alpaca-py's own reconnect, for a bounded time; whether it came."""
-        self.listening.clear()
-        try:
-            await asyncio.wait_for(self.listening.wait(), RECONNECT_TIMEOUT_S)
-        except TimeoutError:
-            return False
-        return True
+        return await _back(self)
 
     async def finish(self) -> None:
         """Close the socket and end the task."""
@@ -142,6 +133,13 @@ async def _within(event: asyncio.Event, name: str) -> None:
         raise TransientError(
             f"the {name} socket does not come up", "live_runner.feed", "check the address, the keys and other open connections"
         ) from None
+
+
+async def _back(stream: TradeUpdates | BarStream) -> bool:
+    deadline = asyncio.get_running_loop().time() + RECONNECT_TIMEOUT_S
+    while not stream.alive and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(RECONNECT_POLL_S)
+    return stream.alive
 
 
 async def _finish(stream: Any, task: asyncio.Task[None] | None) -> None:

@@ -69,6 +69,7 @@ class Fold:
         self.last_activity = ""
         self.residual = 0.0  # paid by the venue for corporate actions, less what we booked: its rounding, or a payment still to come
         self.session = -1
+        self.actions_until = -1  # ex-date of the newest corporate action folded
         self.session_id = ""
         self.session_number = 0
         self.in_session = False
@@ -96,6 +97,7 @@ class Fold:
         elif kind is Kind.ACTIVITY:
             self._activity(body)
         elif kind is Kind.CORPORATE_ACTION:
+            self.actions_until = max(self.actions_until, int(body["ex_date"]))
             self.residual -= float(
                 self.engine.apply_action(body["instrument_id"], float(body["split_ratio"]), float(body["cash_dividend"]))
             )
@@ -215,7 +217,7 @@ class Fold:
         self.engine.account = state
         self.book = OrderBook()
         self.venue_account, self.last_activity = str(body["venue_account"]), str(body["last_activity"])
-        self.residual, self.session, self.in_session, self.last_row = 0.0, -1, False, -1
+        self.residual, self.session, self.in_session, self.last_row, self.actions_until = 0.0, -1, False, -1, -1
         self.active = self.previous = ActiveModel()
         self.engine.signals.swap(None)
         self.row, self.last_target = None, np.zeros(len(names), np.int64)
@@ -272,6 +274,7 @@ class Fold:
             "ledger_head": self.ledger_head,
             "venue_account": self.venue_account,
             "session": self.session,
+            "actions_until": self.actions_until,
             "session_id": self.session_id,
             "session_number": self.session_number,
             "in_session": self.in_session,

@@ -143,6 +143,7 @@ class Runner:
         self.day = self._trading_day(
             universe, actions, RowAssembler(inputs.timeframe, engine.instrument_ids, inputs.fields, self.fold.factors)
         )
+        self.desk.before = self.day.apply_actions
         self.updates = TradeUpdates(settings.key, settings.secret, settings.mode, self._url("/stream"), self._inbox)
         symbols = [instrument.symbol for instrument in inputs.instruments]
         self.bars = None
@@ -280,7 +281,16 @@ class Runner:
         await self._cover()
         if self.state in STATE_OF.values() and self.state != STATE_OF[self.fold.level]:
             await self._enter(STATE_OF[self.fold.level])
-        if not await self.shared.heartbeat(self.clock.now_ns()):
+        await self._watch_redis()
+
+    async def _watch_redis(self) -> None:
+        """Heartbeat and lease; a Redis that comes back is told the truth again."""
+        answered = self.shared.answers
+        alone = await self.shared.heartbeat(self.clock.now_ns())
+        if self.shared.answers and not answered:
+            await self.swapper.restore()
+            await self.shared.write_kill_level(self.fold.level)
+        if not alone:
             await self.operator.latch_at_least(KillLevel.HALT_NEW, "another host holds the lease")
 
     async def _reconnected(self) -> None:

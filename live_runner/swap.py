@@ -171,7 +171,7 @@ class Swapper:
         await self._shared.call(write, None)
 
     async def restore(self) -> None:
-        """At the start: Redis is told what the journal says is active, so a crash between the two leaves no doubt."""
+        """Tell Redis what the journal says is active, at the start and when Redis answers again: a crash or a loss leaves no doubt."""
         active = await self._shared.call(lambda: self._shared.slots.active(self._slot), None)
         if self._fold.active.bundle_id and (active is None or active[1] != self._fold.active.bundle_id):
             await self._tell(self._fold.active.label, self._fold.active.bundle_id)

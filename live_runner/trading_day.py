@@ -163,7 +163,7 @@ class TradingDay:
             self._at(self._ends_at(session), lambda: self.close(session))
 
     def _due_actions(self, session: int) -> Sequence[Any]:
-        since = self._fold.session if self._fold.session >= 0 else session - 1
+        since = max(self._fold.session, self._fold.actions_until) if self._fold.session >= 0 else session - 1
         return [a for a in self._actions.between(since, session) if a.instrument_id in self._fold.instruments]
 
     async def open_due(self) -> None:
@@ -172,6 +172,15 @@ class TradingDay:
         session = self.session_at(now)
         if not self._fold.in_session and session != self._fold.session and self._calendar.open_ns(session) <= now:
             await self.open(session)
+
+    async def apply_actions(self, at: int) -> None:
+        """Fold the corporate actions of sessions that opened by `at` while nobody looked; called before what happened then."""
+        session = self._calendar.previous_session(at // TIMEFRAME_NS["1Day"] + 1)
+        if self._calendar.open_ns(session) > at:
+            session = self._calendar.previous_session(session)
+        if self._fold.session >= 0:
+            due = self._due_actions(session)
+            await self._recorder.record(*(self._recorder.entry(Kind.CORPORATE_ACTION, a.instrument_id, _action_body(a)) for a in due))
 
     async def _before_open(self, session: int) -> None:
         """The venue rescales shares, not stop prices: a splitting name is unprotected over the open, then armed anew (T10)."""
