@@ -22,7 +22,8 @@ class ModelConfig:
     slot: Redis slot it is made for (daily, intraday). timeframe: of the rows it reads. feature_set, feature_hash: the compiled features.
     features: the F model inputs in column order, a subset of the feature set's names. volatility, atr: names of the sizing features, both
     fractions per bar. horizon: bars ahead that the alpha predicts; target: what it predicts. trained_from, trained_through: session days
-    (days since 1970-01-01) of the first training row and of the newest bar that any training label knew; ages count from the latter. feed: T5 identity {vendor, tape, bar_version, adjustment}.
+    (days since 1970-01-01) of the first training row and of the newest bar that any training label knew; ages count from the latter.
+    feed: T5 identity {vendor, tape, bar_version, adjustment}.
     """
 
     name: str

@@ -40,13 +40,17 @@ class FileRef:
             raise InputError(f"no file {self.path}", str(lake), "materialize the assets that publish the session's inputs")
         data = file.read_bytes()
         if sha256_hex(data) != self.sha256:
-            raise CorruptionError(f"{self.path} hashes to {sha256_hex(data)[:12]}, expected {self.sha256[:12]}", str(lake), "publish it again")
+            what = f"{self.path} hashes to {sha256_hex(data)[:12]}, expected {self.sha256[:12]}"
+            raise CorruptionError(what, str(lake), "publish it again")
         return data
 
 
 @dataclass(frozen=True, slots=True)
 class StateRef:
-    """State of the features after the row with this known_at (UTC ns): `program` is Program.state_bytes, `factors` FactorState.state_bytes."""
+    """State of the features after the row with this known_at (UTC ns).
+
+    program: Program.state_bytes; factors: FactorState.state_bytes.
+    """
 
     known_at: int
     program: FileRef
