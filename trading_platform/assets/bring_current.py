@@ -12,6 +12,7 @@ import dagster as dg
 
 from trading_platform.assets.currency import Currency, currency
 from trading_platform.assets.graph import Graph
+from trading_platform.assets.inputs import newest_of
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.errors import TradingError
 from trading_platform.contracts.manifest import UNPARTITIONED
@@ -91,8 +92,10 @@ def _batches(
     partitions = list(keys.get(name, ())) if _partitioned(graph, name) else [UNPARTITIONED]
     stale: list[Step] = []
     for one in group:
+        recipe = graph.nodes[one].recipe
+        known = newest_of(instance, place, recipe) if len(partitions) > 1 else None
         for partition in partitions:
-            found: Currency = currency(instance, place, graph.nodes[one].recipe, partition)
+            found: Currency = currency(instance, place, recipe, partition, known)
             step = Step(one, partition, not found.current, found.why)
             if found.current:
                 steps.append(step)

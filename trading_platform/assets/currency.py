@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from trading_platform.assets.inputs import Inputs, Recipe, inputs_now, latest
+from trading_platform.assets.inputs import Inputs, Known, Recipe, inputs_now, latest
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.manifest import UNPARTITIONED, Manifest
@@ -20,19 +20,22 @@ class Currency:
     why: str = ""
 
 
-def currency(instance: dg.DagsterInstance, place: Workplace, recipe: Recipe, partition: str = UNPARTITIONED) -> Currency:
+def currency(
+    instance: dg.DagsterInstance, place: Workplace, recipe: Recipe, partition: str = UNPARTITIONED, known: Known | None = None
+) -> Currency:
     """Compare an asset partition's last materialization with what it would be made of now.
 
     An upstream asset that was never materialized, a manifest or a file that is gone, makes it not current; nothing is raised for these.
+    known: see `inputs_now`.
     """
     try:
-        last = latest(instance, place, recipe.asset, partition)
+        last = latest(instance, place, recipe.asset, partition) if known is None else known.get((recipe.asset, partition))
     except CorruptionError as error:
         return Currency(False, error.what)
     if last is None:
         return Currency(False, "never materialized")
     try:
-        now = inputs_now(instance, place, recipe, partition)
+        now = inputs_now(instance, place, recipe, partition, known)
     except (InputError, CorruptionError) as error:
         return Currency(False, error.what)
     return _compare(place, recipe, last.manifest, now)

@@ -108,17 +108,33 @@ def latest(instance: dg.DagsterInstance, place: Workplace, asset: str, partition
     return _materialization(place, records[0]) if records else None
 
 
-def latest_of_every(instance: dg.DagsterInstance, place: Workplace, asset: str) -> dict[str, Materialization]:
-    """The newest materialization of each partition of an asset, ascending by partition."""
-    from dagster import DagsterEventType
-
-    newest = instance.event_log_storage.get_latest_storage_id_by_partition(dg.AssetKey(asset), DagsterEventType.ASSET_MATERIALIZATION)
+def _newest_records(instance: dg.DagsterInstance, asset: str) -> dict[str, dg.EventLogRecord]:
+    """The newest materialization's event of each partition, ascending by partition."""
+    newest = instance.event_log_storage.get_latest_storage_id_by_partition(dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION)
     if not newest:
         return {}
     wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), storage_ids=list(newest.values()))
     records = {record.storage_id: record for record in instance.fetch_materializations(wanted, limit=len(newest)).records}
-    found = {partition: _materialization(place, records[storage_id]) for partition, storage_id in sorted(newest.items())}
+    return {partition: records[storage_id] for partition, storage_id in sorted(newest.items())}
+
+
+def latest_of_every(instance: dg.DagsterInstance, place: Workplace, asset: str) -> dict[str, Materialization]:
+    """The newest materialization of each partition of an asset, ascending by partition. CorruptionError where a manifest is damaged."""
+    found = {partition: _materialization(place, record) for partition, record in _newest_records(instance, asset).items()}
     return {partition: item for partition, item in found.items() if item is not None}
+
+
+def _readable(instance: dg.DagsterInstance, place: Workplace, asset: str) -> dict[str, Materialization]:
+    """As `latest_of_every`, without the partitions whose manifest is damaged: they count as never materialized."""
+    found = {}
+    for partition, record in _newest_records(instance, asset).items():
+        try:
+            item = _materialization(place, record)
+        except CorruptionError:
+            continue
+        if item is not None:
+            found[partition] = item
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +164,35 @@ class Inputs:
         return self.manifest(asset, partition).facts
 
 
-def inputs_now(instance: dg.DagsterInstance, place: Workplace, recipe: Recipe, partition: str = UNPARTITIONED) -> Inputs:
-    """The inputs a materialization would have now. InputError if an upstream asset was never materialized."""
+Known = Mapping[tuple[str, str], Materialization]
+
+
+def newest_of(instance: dg.DagsterInstance, place: Workplace, recipe: Recipe) -> Known:
+    """The newest materializations of an asset's partitions and of all it may read, in one query per asset: for many partitions at once."""
+    found = {(recipe.asset, name): item for name, item in _readable(instance, place, recipe.asset).items()}
+    for asset, reads in recipe.upstream.items():
+        if reads is Reads.WHOLE:
+            item = latest(instance, place, asset)
+            found |= {} if item is None else {(asset, UNPARTITIONED): item}
+        else:
+            found |= {(asset, name): item for name, item in _readable(instance, place, asset).items()}
+    return found
+
+
+def inputs_now(
+    instance: dg.DagsterInstance, place: Workplace, recipe: Recipe, partition: str = UNPARTITIONED, known: Known | None = None
+) -> Inputs:
+    """The inputs a materialization would have now. InputError if an upstream asset was never materialized.
+
+    known: what `newest_of` found a moment ago, instead of asking the instance.
+    """
     upstream: dict[tuple[str, str], Materialization] = {}
     for asset, reads in recipe.upstream.items():
         if reads is Reads.EVERY:
             upstream |= {(asset, name): found for name, found in latest_of_every(instance, place, asset).items()}
             continue
         name = partition if reads is Reads.SAME else UNPARTITIONED
-        found = latest(instance, place, asset, name)
+        found = latest(instance, place, asset, name) if known is None else known.get((asset, name))
         if found is None:
             raise InputError(
                 f"{asset} was never materialized", f"asset {recipe.asset}, partition {partition}", f"materialize {asset} first"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from trading_platform.assets.inputs import MANIFEST_KEY, Recipe, inputs_now
+from trading_platform.assets.inputs import MANIFEST_KEY, Known, Recipe, inputs_now
 from trading_platform.assets.reading import Reader
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.canonical import content_hash
@@ -30,8 +30,15 @@ PLOT_BYTES = 80_000  # a plot sits in the event log, as text
 class Publication(Reader):
     """One materialization in the making. Inputs are captured when it opens, so a writer that comes later cannot slip in between."""
 
-    def __init__(self, context: dg.AssetExecutionContext, place: Workplace, recipe: Recipe, partition: str = UNPARTITIONED) -> None:
-        super().__init__(place, inputs_now(context.instance, place, recipe, partition))
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        place: Workplace,
+        recipe: Recipe,
+        partition: str = UNPARTITIONED,
+        known: Known | None = None,
+    ) -> None:
+        super().__init__(place, inputs_now(context.instance, place, recipe, partition, known))
         self.recipe = recipe
         self.partition = partition
         self._run_id = context.run.run_id
