@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from world import World, open_world, synthetic_bars
 
 from trading_platform.assets.bring_current import bring_current
 from trading_platform.assets.bundles import cutoffs_of
 from trading_platform.assets.dbt_manifest import ensure_manifest
 from trading_platform.assets.pipelines import DAILY
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of this folder share one world: they stay on one worker."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("assets"))
 
 
 @pytest.fixture(scope="session")

@@ -94,3 +94,13 @@ def test_the_second_cutoff_gives_another_bundle_under_another_version(world: Wor
     bring_current(world.definitions, world.graph, world.place, world.instance, partitions={"model_bundle": later}, assets=["model_bundle"])
     labels = {str(world.manifest("model_bundle", cutoff).facts["label"]) for cutoff in later}
     assert len(labels) == len(later)
+
+
+def test_making_report_and_bundle_again_gives_the_same_bundle(world: World) -> None:
+    """A forced second run meets its own version: same substance, same id, no complaint."""
+    before = world.manifest("model_bundle", cutoff_of(world)).facts["bundle_id"]
+    job = world.definitions.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(asset_selection=[dg.AssetKey("walk_forward_report")], instance=world.instance).success
+    again = job.execute_in_process(asset_selection=[dg.AssetKey("model_bundle")], instance=world.instance, partition_key=cutoff_of(world))
+    assert again.success
+    assert world.manifest("model_bundle", cutoff_of(world)).facts["bundle_id"] == before

@@ -25,6 +25,7 @@ from trading_platform.definitions import build_definitions
 
 MARTS = ("bars_daily_rollup", "session_orders", "session_pnl")
 SESSION = "desk/paper/2019-02-15/1"
+pytestmark = pytest.mark.xdist_group("dbt")  # one of them touches a model
 
 
 @pytest.fixture(scope="session", autouse=True)

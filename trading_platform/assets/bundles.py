@@ -17,6 +17,7 @@ from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader, read_file
 from trading_platform.assets.resources import Bundles, Mlflow, Platform
 from trading_platform.assets.workplace import Workplace
+from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.manifest import UNPARTITIONED
 from trading_platform.contracts.model import Model, ModelConfig
@@ -63,9 +64,9 @@ def bundle_recipe(pipeline: Pipeline) -> Recipe:
     return Recipe(pipeline.asset("model_bundle"), BUNDLE_CODE, upstream, parameters)
 
 
-def version_of(cutoff: str, inputs_hash: str) -> str:
-    """Version of a bundle: its cutoff, and a number that follows from what it was made of: other inputs never meet an old version."""
-    return f"{cutoff.replace('-', '')}.{int(inputs_hash[:6], 16)}"
+def version_of(cutoff: str, inputs_hash: str, code: str) -> str:
+    """Version of a bundle: its cutoff, and a number that follows from inputs and code: another making never meets an old version."""
+    return f"{cutoff.replace('-', '')}.{int(content_hash([inputs_hash, code])[:6], 16)}"
 
 
 def cutoff_row(out: Reader, pipeline: Pipeline, cutoff: str) -> int:
@@ -83,7 +84,7 @@ def config_of(out: Publication, pipeline: Pipeline, given: TrainingSet, rows: ND
     volatility, atr = SIZING[pipeline.timeframe]
     return ModelConfig(
         name=pipeline.model,
-        version=version_of(out.partition, out.inputs.hash),
+        version=version_of(out.partition, out.inputs.hash, out.recipe.code_version),
         slot=pipeline.slot,
         timeframe=pipeline.timeframe,
         feature_set=pipeline.feature_set,
@@ -134,15 +135,7 @@ def publish_bundle(
     with mlflow.session(out, context) as run:
         run.log_params({"cutoff": out.partition, "rows": int(rows.size), "version": exported.config.version})
         run.log_metrics({"parity_max_abs": exported.parity.max_abs, "latency_p99_ms": exported.latency.p99_ms})
-        metadata = export.metadata(
-            exported,
-            created_at=created_at(context),
-            metrics=report["metrics"],
-            gates=report["gates"],
-            lineage=lineage_of(out),
-            runs={"dagster": context.run.run_id, "mlflow": run.run_id},
-            trials=report["trials"],
-        )
+        metadata = metadata_of(out, exported, report, {"dagster": context.run.run_id, "mlflow": run.run_id}, created_at(context))
         bundle_id = write_bundle(
             store, exported.config, exported.onnx, exported.golden_input, exported.golden_output, metadata, card_of(exported, report)
         )
@@ -159,6 +152,23 @@ def publish_bundle(
     shown = {"latency_p50_ms": exported.latency.p50_ms, "latency_p99_ms": exported.latency.p99_ms, "onnx_bytes": len(exported.onnx)}
     span = {name: str(np.datetime64(getattr(exported.config, name), "D")) for name in ("trained_from", "trained_through")}
     return out.result({**{k: v for k, v in facts.items() if v != ""}, **shown, **span}, facts=facts)
+
+
+def metadata_of(out: Publication, exported: Any, report: Mapping[str, Any], runs: Mapping[str, str], at: int) -> dict[str, Any]:
+    """metadata.json. The trial registry's head says when it was made, not what it is: it stands with the runs."""
+    from trading_platform.research import export
+
+    trials = {name: value for name, value in report["trials"].items() if name != "head"}
+    head = str(report["trials"].get("head", ""))
+    return export.metadata(
+        exported,
+        created_at=at,
+        metrics=report["metrics"],
+        gates=report["gates"],
+        lineage=lineage_of(out),
+        runs={**runs, "trials_head": head},
+        trials=trials,
+    )
 
 
 def created_at(context: dg.AssetExecutionContext) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +56,25 @@ def ensure_manifest() -> bool:
     """
     if manifest_is_current():
         return False
-    command = [str(dbt_executable()), "parse", "--no-use-colors", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
+    MANIFEST.parent.mkdir(exist_ok=True)
+    with open(MANIFEST.parent / ".parsing", "w") as lock, tempfile.TemporaryDirectory(prefix="dbt-") as folder:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes that begin together parse once
+        if manifest_is_current():
+            return False
+        _parse(Path(folder))
+    return True
+
+
+def _parse(folder: Path) -> None:
+    """Parse in a folder of its own and put the manifest where readers look, whole."""
+    places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder), "--log-path", str(folder)]
+    command = [str(dbt_executable()), "parse", "--no-use-colors", *places]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PARSE_TIMEOUT_S, env=quiet_environment(), check=False)
     if done.returncode != 0:
         raise InputError(f"dbt parse failed:\n{done.stdout[-2000:]}{done.stderr[-1000:]}", "dbt/", "correct the model that dbt names")
-    return True
+    beside = MANIFEST.with_suffix(".new")
+    beside.write_bytes((folder / MANIFEST.name).read_bytes())
+    os.replace(beside, MANIFEST)
 
 
 def dbt_executable() -> Path:
@@ -70,8 +87,6 @@ def dbt_executable() -> Path:
 
 def quiet_environment() -> dict[str, str]:
     """The environment for dbt: nothing is reported to anyone."""
-    import os
-
     return {**os.environ, "DO_NOT_TRACK": "1", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
 
 

@@ -21,7 +21,7 @@ from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader
 from trading_platform.assets.resources import Mlflow, Platform
 from trading_platform.assets.workplace import Workplace
-from trading_platform.contracts.canonical import content_hash
+from trading_platform.contracts.canonical import canonical_bytes, content_hash
 from trading_platform.contracts.instruments import Instrument, symbol_of
 from trading_platform.contracts.panel import Panel
 
@@ -182,10 +182,17 @@ def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecut
         power = gates.power_table(len(first.returns), pipeline.periods_per_year, max(count.trials, 1), runs=POWER_RUNS)
         metadata["power"] = dg.MetadataValue.md("\n".join(gates.power_lines(power)))
     facts = {"metrics": numbers, "gates": gates.as_record(results), "trials": trials, "warning": warning}
+    out.file("report", report_bytes(facts), ".json")
     return out.result(metadata, plots_of(known, found, evaluation, warning), facts)
 
 
 POWER_RUNS = 200
+
+
+def report_bytes(facts: Mapping[str, Any]) -> bytes:
+    """The report's judgement as a file, so that another judgement is another data version; without the registry's head, a mere time."""
+    trials = {name: value for name, value in facts["trials"].items() if name != "head"}
+    return canonical_bytes({**facts, "trials": trials})
 
 
 def leaks_of(out: Reader, pipeline: Pipeline, known: TrainingSet, folds: "list[Fold]") -> tuple[str, ...]:
