@@ -81,6 +81,7 @@ class OrderBook:
     def __init__(self) -> None:
         self.orders: dict[str, LiveOrder] = {}
         self.executions: set[str] = set()
+        self._open: dict[str, LiveOrder] = {}  # may hold orders that have closed since the last look; a closed one never opens again
         self._by_venue: dict[str, str] = {}
         self._attempts: dict[tuple[str, str, str], int] = {}
 
@@ -90,7 +91,7 @@ class OrderBook:
         if intent.client_order_id in self.orders:
             raise CorruptionError(f"two intents {intent.client_order_id}", "journal", "stop and verify the journal")
         order = LiveOrder(intent, journaled_at=at, valid_from=int(body["valid_from"]), good_until=int(body["good_until"]))
-        self.orders[intent.client_order_id] = order
+        self.orders[intent.client_order_id] = self._open[intent.client_order_id] = order
         key = (intent.origin_id, intent.instrument_id, str(intent.leg))
         self._attempts[key] = max(self._attempts.get(key, 0), intent.attempt)
         return order
@@ -133,7 +134,8 @@ class OrderBook:
 
     def open_orders(self) -> list[LiveOrder]:
         """Orders that may still trade, in the order of their intents."""
-        return [order for order in self.orders.values() if order.status.is_open]
+        self._open = {identity: order for identity, order in self._open.items() if order.status.is_open}
+        return list(self._open.values())
 
     def protection_of(self, instrument_id: str) -> list[LiveOrder]:
         """Open catastrophe stops of an instrument."""
@@ -175,7 +177,7 @@ class OrderBook:
                 int(stored["valid_from"]),
                 int(stored["good_until"]),
             )
-            book.orders[order.intent.client_order_id] = order
+            book.orders[order.intent.client_order_id] = book._open[order.intent.client_order_id] = order
             if order.venue_order_id:
                 book._by_venue[order.venue_order_id] = order.intent.client_order_id
         book._attempts = {(origin, name, leg): int(count) for origin, name, leg, count in body["attempts"]}

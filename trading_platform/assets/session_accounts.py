@@ -176,7 +176,7 @@ class AccountFold:
 
     def _account(self, body: Mapping[str, Any]) -> None:
         if body.get("adopted"):
-            self.cash = float(body["cash"])
+            self.cash, self._residual = float(body["cash"]), 0.0  # the new account owes and is owed nothing
             held = {name: (int(lots), float(cost)) for name, (lots, cost) in body["positions"].items()}
             self.positions = {name: lots for name, (lots, _) in held.items()}
             self.marks |= {name: cost for name, (_, cost) in held.items()}

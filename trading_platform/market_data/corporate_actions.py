@@ -14,6 +14,7 @@ import math
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +89,7 @@ class ActionTable:
         low, high = np.searchsorted(self._dates, (after, until), side="right")
         return self.actions[low:high]
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Content hash of the table (T37)."""
         return content_hash([[a.ex_date, a.instrument_id, a.split_ratio, a.cash_dividend] for a in self.actions])
