@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 
 from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts.errors import InputError
-from trading_platform.market_data.bars import BAR_SCHEMA
+from trading_platform.market_data.bars import BAR_SCHEMA, refuse_bad_rows
 from trading_platform.market_data.sources.boxed import SYMBOLS, BoxedSource, derive_actions
 from trading_platform.market_data.sources.files import FileSource, simple_ratio
 from trading_platform.market_data.sources.select import open_source
@@ -109,6 +109,9 @@ DEFECTS: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], str]] = {
     "a NaN price": (cell("close", float("nan")), "close is nan for AAA"),
     "an absent price": (cell("close", None), "close is None for AAA"),
     "a negative volume": (cell("volume", -1), "volume is -1 for AAA"),
+    "an absent timestamp": (cell("timestamp", None), "timestamp is absent for AAA"),
+    "a timestamp of no market": (cell("timestamp", datetime(2999, 1, 1, tzinfo=UTC)), "timestamp is 32472144000000000 microseconds.*for AAA"),
+    "an absent symbol": (cell("symbol", None), "symbol is absent at 2012-01-12"),
     "a duplicate row": (lambda frame: pl.concat([frame, frame[7:8]]), r"duplicate \(symbol, timestamp\): AAA at 2012-01-12"),
     "time running backwards": (
         lambda frame: pl.concat([frame[:5], frame[6:7], frame[5:6], frame[7:]]),
@@ -122,7 +125,7 @@ def test_a_defective_folder_ends_in_one_precise_message(folder: Path, calendar: 
     change, message = DEFECTS[name]
     rewrite(folder, change)
     with pytest.raises(InputError, match=message) as caught:
-        FileSource(folder, calendar).bars("1Day")
+        FileSource(folder, calendar, date(2012, 1, 1), date(2012, 12, 31)).bars("1Day")
     assert "1Day/bars.parquet" in caught.value.where and caught.value.fix
     assert str(folder) not in caught.value.where
 
@@ -135,13 +138,22 @@ def test_an_unreadable_file_is_named(folder: Path, calendar: MarketCalendar, dam
         FileSource(folder, calendar).bars("1Day")
 
 
-def test_a_damaged_data_page_is_an_input_error_too(folder: Path, calendar: MarketCalendar) -> None:
+@pytest.mark.parametrize("compression", ["zstd", "uncompressed"])
+def test_damage_anywhere_is_an_input_error_or_leaves_every_row_sound(folder: Path, calendar: MarketCalendar, compression: str) -> None:
     path = folder / "1Day" / "bars.parquet"
-    data = bytearray(path.read_bytes())
-    data[20:60] = bytes(40)
-    path.write_bytes(data)
-    with pytest.raises(InputError):
-        FileSource(folder, calendar).bars("1Day")
+    pl.read_parquet(path).write_parquet(path, compression=compression)
+    whole = path.read_bytes()
+    refused = 0
+    for begin in range(4, len(whole) - 40, max(len(whole) // 60, 1)):
+        path.write_bytes(whole[:begin] + bytes(byte ^ 0xFF for byte in whole[begin : begin + 40]) + whole[begin + 40 :])
+        try:
+            rows = FileSource(folder, calendar, date(2012, 1, 1), date(2012, 12, 31)).bars("1Day")
+        except InputError as error:
+            assert error.where.startswith("1Day/bars.parquet") and error.fix
+            refused += 1
+        else:
+            refuse_bad_rows(rows, "what was read")
+    assert refused > 30
 
 
 def test_a_missing_or_empty_folder_is_named(tmp_path: Path, calendar: MarketCalendar) -> None:

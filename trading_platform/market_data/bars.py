@@ -6,6 +6,8 @@ low, close, volume (Float64); optional vwap, trade_count, adjusted_close (Float6
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import polars as pl
 
 from trading_platform.contracts.errors import InputError
@@ -13,6 +15,7 @@ from trading_platform.contracts.panel import BAR_FIELDS, PRICE_FIELDS
 from trading_platform.market_data.symbols import SymbolTable
 
 TIMESTAMP = pl.Datetime("ns", "UTC")
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 OPTIONAL_FIELDS = ("vwap", "trade_count", "adjusted_close")
 BAR_SCHEMA: dict[str, pl.DataType] = {
     "instrument_id": pl.String(),
@@ -48,6 +51,20 @@ def check_source_schema(schema: pl.Schema, where: str) -> None:
 def _first(frame: pl.DataFrame, bad: pl.Expr) -> dict[str, object] | None:
     rows = frame.with_row_index("row").filter(bad).head(1)
     return rows.row(0, named=True) if rows.height else None
+
+
+def refuse_bad_keys(frame: pl.DataFrame, where: str) -> None:
+    """Refuse a source frame with a row of no symbol, no timestamp, or a timestamp of no market; called before any date is computed."""
+    microseconds = pl.col("timestamp").dt.timestamp("us")
+    no_time = ~microseconds.is_between(int(EARLIEST.timestamp() * 1e6), int(LATEST.timestamp() * 1e6)).fill_null(False)
+    bad = _first(frame.select("symbol", us=microseconds, bad=no_time), pl.col("bad"))
+    if bad:
+        found = "is absent" if bad["us"] is None else f"is {bad['us']} microseconds after 1970"
+        what = f"timestamp {found} for {bad['symbol']}, expected {EARLIEST.year} to {LATEST.year}"
+        raise InputError(what, f"{where}, row {bad['row']}", "correct or drop the row; if many are wrong, the file is damaged: fetch it again")
+    bad = _first(frame.select("symbol", "timestamp"), pl.col("symbol").is_null() | (pl.col("symbol").cast(pl.String) == ""))
+    if bad:
+        raise InputError(f"symbol is absent at {bad['timestamp']}", f"{where}, row {bad['row']}", "correct or drop the row")
 
 
 def refuse_bad_rows(frame: pl.DataFrame, where: str) -> None:

@@ -20,12 +20,14 @@ from pathlib import Path
 import numpy as np
 import orjson
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from trading_platform.calendar import MarketCalendar, day_of
 from trading_platform.contracts.canonical import sha256_hex
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import TIMEFRAME_NS
-from trading_platform.market_data.bars import TIMESTAMP, check_source_schema, empty_bars, refuse_bad_rows, to_bar_frame, with_instrument_ids
+from trading_platform.market_data.bars import TIMESTAMP, check_source_schema, empty_bars, refuse_bad_keys, refuse_bad_rows, to_bar_frame, with_instrument_ids
 from trading_platform.market_data.sources.protocol import ACTION_SCHEMA, FIELD_SCHEMA, SECTOR_SCHEMA, SourceFile, SourceIdentity
 from trading_platform.market_data.symbols import FOREVER, SymbolPeriod, SymbolTable
 
@@ -136,14 +138,14 @@ class FileSource:
         frames = []
         for path in self._layout.bars[timeframe]:
             where = self._name(path)
-            lazy = self._scan(path)
-            check_source_schema(lazy.collect_schema(), where)
-            local = pl.col("timestamp").dt.convert_time_zone(self._calendar.timezone).dt.date()
+            frame = self._load(path)
+            check_source_schema(frame.schema, where)
+            refuse_bad_keys(frame, where)
             if start is not None or end is not None:
-                lazy = lazy.filter(local.is_between(start or date.min, end or date.max))
+                local = pl.col("timestamp").dt.convert_time_zone(self._calendar.timezone).dt.date()
+                frame = frame.filter(local.is_between(start or date.min, end or date.max))
             if only is not None:
-                lazy = lazy.filter(pl.col("symbol").is_in(list(only)))
-            frame = self._collect(lazy, path)
+                frame = frame.filter(pl.col("symbol").is_in(list(only)))
             refuse_bad_rows(frame, where)
             frames.append(frame)
         table = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
@@ -237,22 +239,17 @@ class FileSource:
     def _name(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
 
-    def _scan(self, path: Path) -> pl.LazyFrame:
+    def _load(self, path: Path) -> pl.DataFrame:
+        """A whole file as it stands. Arrow reads it: a damaged page is an exception there, where Polars' reader panics."""
         try:
-            lazy = pl.scan_parquet(path)
-            lazy.collect_schema()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise self._unreadable(path, error) from error
-        return lazy
-
-    def _collect(self, lazy: pl.LazyFrame, path: Path) -> pl.DataFrame:
-        try:
-            return lazy.collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise self._unreadable(path, error) from error
+            with pq.ParquetFile(path) as file:
+                return pl.DataFrame(file.read())
+        except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+            what = f"not a readable Parquet file: {' '.join(str(error).split())}"
+            raise InputError(what, self._name(path), "the file is corrupt or cut short: fetch it again") from error
 
     def _table(self, path: Path, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
-        table = self._collect(self._scan(path), path)
+        table = self._load(path)
         wrong = [
             f"{name} is {table.schema.get(name, 'missing')}, expected {dtype.__name__}"
             for name, dtype in schema.items()
@@ -261,6 +258,3 @@ class FileSource:
         if wrong:
             raise InputError("; ".join(wrong), self._name(path), f"columns: {', '.join(schema)}")
         return table.select(list(schema))
-
-    def _unreadable(self, path: Path, error: Exception) -> InputError:
-        return InputError(f"not a readable Parquet file: {error}", self._name(path), "the file is corrupt or cut short: fetch it again")
