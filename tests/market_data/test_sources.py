@@ -110,7 +110,7 @@ DEFECTS: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], str]] = {
     "an absent price": (cell("close", None), "close is None for AAA"),
     "a negative volume": (cell("volume", -1), "volume is -1 for AAA"),
     "an absent timestamp": (cell("timestamp", None), "timestamp is absent for AAA"),
-    "a timestamp of no market": (cell("timestamp", datetime(2999, 1, 1, tzinfo=UTC)), "timestamp is 32472144000000000 microseconds.*for AAA"),
+    "a timestamp of no market": (cell("timestamp", datetime(2999, 1, 1, tzinfo=UTC)), "timestamp is 32472144000000000 .*for AAA"),
     "an absent symbol": (cell("symbol", None), "symbol is absent at 2012-01-12"),
     "a duplicate row": (lambda frame: pl.concat([frame, frame[7:8]]), r"duplicate \(symbol, timestamp\): AAA at 2012-01-12"),
     "time running backwards": (

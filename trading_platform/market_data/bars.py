@@ -61,7 +61,7 @@ def refuse_bad_keys(frame: pl.DataFrame, where: str) -> None:
     if bad:
         found = "is absent" if bad["us"] is None else f"is {bad['us']} microseconds after 1970"
         what = f"timestamp {found} for {bad['symbol']}, expected {EARLIEST.year} to {LATEST.year}"
-        raise InputError(what, f"{where}, row {bad['row']}", "correct or drop the row; if many are wrong, the file is damaged: fetch it again")
+        raise InputError(what, f"{where}, row {bad['row']}", "correct or drop the row, or fetch the file again")
     bad = _first(frame.select("symbol", "timestamp"), pl.col("symbol").is_null() | (pl.col("symbol").cast(pl.String) == ""))
     if bad:
         raise InputError(f"symbol is absent at {bad['timestamp']}", f"{where}, row {bad['row']}", "correct or drop the row")

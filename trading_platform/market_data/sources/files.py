@@ -27,7 +27,15 @@ from trading_platform.calendar import MarketCalendar, day_of
 from trading_platform.contracts.canonical import sha256_hex
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import TIMEFRAME_NS
-from trading_platform.market_data.bars import TIMESTAMP, check_source_schema, empty_bars, refuse_bad_keys, refuse_bad_rows, to_bar_frame, with_instrument_ids
+from trading_platform.market_data.bars import (
+    TIMESTAMP,
+    check_source_schema,
+    empty_bars,
+    refuse_bad_keys,
+    refuse_bad_rows,
+    to_bar_frame,
+    with_instrument_ids,
+)
 from trading_platform.market_data.sources.protocol import ACTION_SCHEMA, FIELD_SCHEMA, SECTOR_SCHEMA, SourceFile, SourceIdentity
 from trading_platform.market_data.symbols import FOREVER, SymbolPeriod, SymbolTable
 
