@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from trading_platform.config import Settings
 if TYPE_CHECKING:
     import dagster as dg
 
-# SQLite (the default storage), nothing reported, one heavy run at a time: two walk-forwards on two cores only take each other's time.
+# SQLite (in `write_instance_file`), nothing reported, one heavy run at a time: two walk-forwards on two cores only take each other's time.
 INSTANCE = {
     "telemetry": {"enabled": False},
     "nux": {"enabled": False},
@@ -26,9 +27,9 @@ def write_instance_file(settings: Settings) -> Path:
     """Write dagster.yaml into DAGSTER_HOME if it differs; return the folder."""
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
-    text = "# Written by the platform (trading_platform/assets/instance.py); edits are overwritten.\n" + yaml.safe_dump(
-        INSTANCE, sort_keys=True
-    )
+    storage = {"custom": {"module": "trading_platform.assets.event_log", "class": "SqliteStorage", "config": {"base_dir": str(home)}}}
+    content = yaml.safe_dump({**INSTANCE, "storage": storage}, sort_keys=True)
+    text = f"# Written by the platform (trading_platform/assets/instance.py); edits are overwritten.\n{content}"
     path = home / "dagster.yaml"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
@@ -39,4 +40,7 @@ def prepare_instance(settings: Settings) -> dg.DagsterInstance:
     """The persistent instance under `settings.home`; use it as a context manager or dispose of it."""
     import dagster as dg
 
+    from trading_platform.assets.event_log import BATCHES
+
+    os.environ.update(BATCHES)
     return dg.DagsterInstance.from_config(str(write_instance_file(settings)))

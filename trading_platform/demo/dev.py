@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from trading_platform.assets.dbt_manifest import ensure_manifest
+from trading_platform.assets.event_log import BATCHES
 from trading_platform.assets.instance import write_instance_file
 from trading_platform.config import Settings
 from trading_platform.contracts import names
@@ -21,7 +22,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     if settings.data is not None:
         given["DATA"] = str(settings.data)
     prefixed = {f"{names.ENV_PREFIX}{name}": value for name, value in given.items()}
-    return {**os.environ, **prefixed, "DAGSTER_HOME": str(write_instance_file(settings)), "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, **prefixed, **BATCHES, "DAGSTER_HOME": str(write_instance_file(settings)), "PYTHONWARNINGS": "ignore"}
 
 
 def serve(settings: Settings, port: int | None) -> int:
