@@ -129,6 +129,41 @@ def test_a_fee_the_journal_never_heard_of_fails_the_report(place: Workplace, ins
         report(place, instance, ONE, TWO)
 
 
+def test_a_report_by_older_code_is_counted_and_not_judged(
+    place: Workplace, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(journal(place), cash_at_close=AFTER_TWO - 0.01)
+    with monkeypatch.context() as older:
+        older.setattr("trading_platform.assets.inputs.code_version", lambda *parts: "0" * 16)
+        with pytest.raises(MaterializationError, match="balanced"):  # for the code that made it, it is the newest
+            report(place, instance, ONE, TWO)
+    judged = judge_reports(instance, place)
+    assert judged.passed and judged.metadata["of_older_code"].value == 2 and judged.metadata["sessions"].value == 0
+    with pytest.raises(MaterializationError, match="balanced"):  # it is stale for this code, made again, and then judged
+        report(place, instance, ONE, TWO)
+
+
+def test_a_second_adopted_account_does_not_inherit_what_the_first_was_owed(place: Workplace) -> None:
+    book = JournalBook(journal(place))
+    book.opened(ONE, FIRST)
+    book.adopted(ONE, 100_000.0)
+    book.row(ONE, FIRST - 1, [100.0, 10.0], "d0", 100_000.0)
+    book.order(ONE, "o1", "d0", "us:AAA", "buy", 100)
+    book.fill(ONE, "e1", "o1", "us:AAA", "buy", 100, 101.0, FIRST)
+    book.action(ONE, "us:AAA", 1.0, 0.3333)  # 33.33 that the venue has not paid when the account is given up
+    book.row(ONE, FIRST, [102.0, 10.0], "d1", 100_133.33)
+    book.closed(ONE, FIRST, 100_133.33, AFTER_ONE)
+    book.opened(TWO, SECOND)
+    book.adopted(TWO, 50_000.0)
+    book.row(TWO, SECOND, [103.0, 10.0], "d2", 50_000.0)
+    book.closed(TWO, SECOND, 50_000.0, 50_000.0)
+    with JournalReader(journal(place)) as reader:
+        accounts = session_accounts(reader.records())
+    assert accounts[ONE].engine_equity == pytest.approx(accounts[ONE].equity_after) == pytest.approx(100_100.0)
+    assert accounts[TWO].engine_equity == accounts[TWO].equity_after == accounts[TWO].equity_before == 50_000.0
+    assert accounts[TWO].total == 0.0
+
+
 def test_an_edited_journal_fails_the_chain(place: Workplace, instance: dg.DagsterInstance) -> None:
     import sqlite3
 
