@@ -22,7 +22,7 @@ from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts.canonical import canonical_bytes, content_hash, decode_array
 from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.errors import CorruptionError, InputError
-from trading_platform.contracts.instruments import Instrument
+from trading_platform.contracts.instruments import Instrument, lots_of
 from trading_platform.contracts.journal import Kind, Record
 from trading_platform.contracts.ledger import GENESIS
 from trading_platform.contracts.model import Model
@@ -198,6 +198,8 @@ class Fold:
     def _activity(self, body: Mapping[str, Any]) -> None:
         self.last_activity = str(body["id"])
         kind, amount = str(body["activity_type"]), float(body.get("net_amount") or 0.0)
+        if kind == "FILL":
+            self.book.read_fill(str(body["order_id"]), lots_of(str(body["cum_qty"])))
         if kind in CASH_KINDS:
             self.residual += amount
         elif kind in FLOW_KINDS:

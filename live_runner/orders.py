@@ -45,7 +45,8 @@ VENUE_STATUS: dict[str, OrderStatus] = {
 class LiveOrder:
     """One of our orders: the intent as journaled, its status, what the venue calls it, lots filled so far.
 
-    journaled_at: when the intent was on disk; valid_from, good_until: when it may be sent, UTC ns, good_until 0 = for ever.
+    journaled_at: when the intent was on disk; valid_from, good_until: when it may be sent, UTC ns, good_until 0 = for ever. read_lots: lots
+    filled as far as the account's activities have told; the stream of updates may be ahead of them.
     """
 
     intent: Intent
@@ -55,6 +56,7 @@ class LiveOrder:
     journaled_at: int = 0
     valid_from: int = 0
     good_until: int = 0
+    read_lots: int = 0
 
     @property
     def open_lots(self) -> int:
@@ -84,6 +86,7 @@ class OrderBook:
         self._open: dict[str, LiveOrder] = {}  # may hold orders that have closed since the last look; a closed one never opens again
         self._by_venue: dict[str, str] = {}
         self._attempts: dict[tuple[str, str, str], int] = {}
+        self._unread: dict[str, LiveOrder] = {}  # filled, and an activity that repeats the fill is still to come
 
     def add_intent(self, body: Mapping[str, Any], at: int) -> LiveOrder:
         """An INTENT record. A second one with the same client id is damage."""
@@ -122,11 +125,18 @@ class OrderBook:
         if order is None:
             return None
         order.filled_lots += int(body["lots"])
+        self._unread[order.intent.client_order_id] = order
         if order.filled_lots >= order.intent.lots:
             order.status = OrderStatus.FILLED
         elif order.status in (OrderStatus.INTENT, OrderStatus.UNKNOWN, OrderStatus.WORKING):
             order.status = OrderStatus.PARTIALLY_FILLED
         return order
+
+    def read_fill(self, venue_order_id: str, cumulative_lots: int) -> None:
+        """An ACTIVITY record of a fill: what the order has filled with it."""
+        order = self.of_venue(venue_order_id)
+        if order is not None:
+            order.read_lots = max(order.read_lots, cumulative_lots)
 
     def of_venue(self, venue_order_id: str) -> LiveOrder | None:
         """The order the venue calls this, if it is ours."""
@@ -142,11 +152,12 @@ class OrderBook:
         return [order for order in self.open_orders() if order.protects and order.intent.instrument_id == instrument_id]
 
     def to_body(self, held: set[str]) -> dict[str, Any]:
-        """What a later fold still needs: open orders, all execution ids of them, attempts of origins that may send again.
+        """What a later fold still needs: open orders, those whose fills the activities will repeat, attempts of origins that may send again.
 
         held: instruments with a position, whose protection may be renewed.
         """
-        kept = self.open_orders()
+        self._unread = {identity: order for identity, order in self._unread.items() if order.filled_lots > order.read_lots}
+        kept = list({**{order.intent.client_order_id: order for order in self.open_orders()}, **self._unread}.values())
         origins = {order.intent.origin_id for order in kept}
         attempts = [[*key, count] for key, count in sorted(self._attempts.items()) if key[0] in origins or key[1] in held]
         orders = [
@@ -158,6 +169,7 @@ class OrderBook:
                 "at": o.journaled_at,
                 "valid_from": o.valid_from,
                 "good_until": o.good_until,
+                "read_lots": o.read_lots,
             }
             for o in kept
         ]
@@ -176,10 +188,13 @@ class OrderBook:
                 int(stored["at"]),
                 int(stored["valid_from"]),
                 int(stored["good_until"]),
+                int(stored.get("read_lots", 0)),
             )
             book.orders[order.intent.client_order_id] = book._open[order.intent.client_order_id] = order
             if order.venue_order_id:
                 book._by_venue[order.venue_order_id] = order.intent.client_order_id
+            if order.filled_lots > order.read_lots:
+                book._unread[order.intent.client_order_id] = order
         book._attempts = {(origin, name, leg): int(count) for origin, name, leg, count in body["attempts"]}
         return book
 
