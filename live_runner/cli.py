@@ -123,7 +123,8 @@ def _settings(options: argparse.Namespace) -> Any:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from live_runner.runner import Runner, RunnerSettings, run_forever
+    from live_runner.runner import Runner, run_forever
+    from live_runner.settings import RunnerSettings
     from trading_platform.config import load_profile
 
     settings = _settings(options)

@@ -13,10 +13,10 @@ from typing import Any
 
 from live_runner.broker import Answer, Broker, Verdict
 from live_runner.clock import SECOND, Clock
-from live_runner.fold import Fold, ticks_exact
+from live_runner.fold import Fold
 from live_runner.kill_points import KillPoint
 from live_runner.metrics import Metrics
-from live_runner.orders import VENUE_STATUS, LiveOrder, event_body, make_intent, same_order
+from live_runner.orders import VENUE_STATUS, LiveOrder, event_body, fill_body, make_intent, same_order
 from live_runner.recorder import Recorder
 from live_runner.wire_time import instant_ns
 from trading_platform.contracts.checks import KillLevel
@@ -332,13 +332,8 @@ class Desk:
         if lots_of(str(venue_order.get("filled_qty") or "0")) > order.filled_lots:
             self.gap = True
         if status is None:
-            body = event_body(
-                order,
-                order.status,
-                "trade_updates",
-                self._clock.now_ns(),
-                reason=f"the venue says {data['event']!r}, {venue_order.get('status')!r}",
-            )
+            what = f"the venue says {data['event']!r}, {venue_order.get('status')!r}"
+            body = event_body(order, order.status, "trade_updates", self._clock.now_ns(), reason=what)
             await self._recorder.note(Kind.ORDER_EVENT, order.intent.client_order_id, body)
             await self.resolve(order)
         else:
@@ -365,8 +360,7 @@ class Desk:
         return self._with_ticks(fill)
 
     def _with_ticks(self, fill: Fill) -> dict[str, Any]:
-        ticks = ticks_exact(fill.price, self._fold.instruments[fill.instrument_id].ticks_per_unit)
-        return {**{name: getattr(fill, name) for name in Fill.__dataclass_fields__}, "ticks": ticks}
+        return fill_body(fill, self._fold.instruments[fill.instrument_id].ticks_per_unit)
 
     async def _foreign(self, data: Mapping[str, Any]) -> None:
         """Someone else's order in our account (T18): hands off its instrument; its fills come with the activities."""

@@ -141,7 +141,9 @@ class Fold:
             closes = order.intent.side.sign * self.position(name) < 0
             if closes and order.status in (OrderStatus.WORKING, OrderStatus.PARTIALLY_FILLED):
                 covered[name] = covered.get(name, 0) + order.open_lots
-        for name in self.instruments:
+        state = self.engine.account
+        for column in np.flatnonzero((state.position != 0) | (state.naked != 0)):
+            name = self.engine.instrument_ids[column]
             self.engine.set_naked(name, max(abs(self.position(name)) - covered.get(name, 0), 0))
 
     def _decision(self, record: Record, decided: bool) -> None:
@@ -160,7 +162,7 @@ class Fold:
         if order is None:
             return
         name = order.intent.instrument_id
-        mine = [o for o in self.book.open_orders() if o.intent.instrument_id == name]
+        mine = self.book.open_of(name)
         for side in Side:
             self.engine.set_working(name, side, sum(o.open_lots for o in mine if o.intent.side is side and not o.protects))
         self.engine.set_unknown(name, any(o.status is OrderStatus.UNKNOWN for o in mine))
@@ -186,7 +188,8 @@ class Fold:
 
     def positions(self) -> dict[str, int]:
         """Signed lots of every instrument held."""
-        return {name: lots for name in self.instruments if (lots := self.position(name)) != 0}
+        lots = self.engine.account.position
+        return {self.engine.instrument_ids[s]: int(lots[s]) for s in np.flatnonzero(lots)}
 
     @property
     def cash(self) -> float:
@@ -355,15 +358,3 @@ def context_of(body: Mapping[str, Any]) -> RowContext:
 def context_body(context: RowContext) -> dict[str, Any]:
     """The journal's form of a context."""
     return {name: getattr(context, name) for name in RowContext.__dataclass_fields__}
-
-
-def ticks_exact(price: str, ticks_per_unit: int) -> float:
-    """A venue's price in ticks, fractions kept. InputError where it is no positive number."""
-    try:
-        value = float(price) * ticks_per_unit
-    except ValueError as error:
-        raise InputError(f"{price!r} is no price", "the venue's answer", "look at the raw message in the journal") from error
-    nearest = round(value)
-    if not (np.isfinite(value) and value > 0.0):
-        raise InputError(f"{price!r} is no price", "the venue's answer", "look at the raw message in the journal")
-    return float(nearest) if abs(value - nearest) < 1e-6 else value

@@ -5,15 +5,16 @@ An order's status moves forward only, and only on evidence: an intent is INTENT 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from live_runner.wire_time import instant_ns
-from trading_platform.contracts.errors import CorruptionError
+from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.ids import client_order_id
 from trading_platform.contracts.instruments import Instrument, price_string, quantity_string
-from trading_platform.contracts.orders import Intent, Leg, OrderEvent, OrderStatus, OrderType, PlannedOrder, Side, TimeInForce
+from trading_platform.contracts.orders import Fill, Intent, Leg, OrderEvent, OrderStatus, OrderType, PlannedOrder, Side, TimeInForce
 
 TERMINAL = frozenset(
     {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED, OrderStatus.REPLACED, OrderStatus.DENIED}
@@ -83,7 +84,9 @@ class OrderBook:
     def __init__(self) -> None:
         self.orders: dict[str, LiveOrder] = {}
         self.executions: set[str] = set()
-        self._open: dict[str, LiveOrder] = {}  # may hold orders that have closed since the last look; a closed one never opens again
+        # Both may hold orders that have closed since the last look; a closed one never opens again.
+        self._open: dict[str, LiveOrder] = {}
+        self._open_of: dict[str, list[LiveOrder]] = {}
         self._by_venue: dict[str, str] = {}
         self._attempts: dict[tuple[str, str, str], int] = {}
         self._unread: dict[str, LiveOrder] = {}  # filled, and an activity that repeats the fill is still to come
@@ -94,10 +97,15 @@ class OrderBook:
         if intent.client_order_id in self.orders:
             raise CorruptionError(f"two intents {intent.client_order_id}", "journal", "stop and verify the journal")
         order = LiveOrder(intent, journaled_at=at, valid_from=int(body["valid_from"]), good_until=int(body["good_until"]))
-        self.orders[intent.client_order_id] = self._open[intent.client_order_id] = order
+        self._take(order)
         key = (intent.origin_id, intent.instrument_id, str(intent.leg))
         self._attempts[key] = max(self._attempts.get(key, 0), intent.attempt)
         return order
+
+    def _take(self, order: LiveOrder) -> None:
+        identity = order.intent.client_order_id
+        self.orders[identity] = self._open[identity] = order
+        self._open_of.setdefault(order.intent.instrument_id, []).append(order)
 
     def add_event(self, body: Mapping[str, Any]) -> LiveOrder | None:
         """An ORDER_EVENT record; None where the order is not ours. A terminal status never changes back."""
@@ -147,9 +155,21 @@ class OrderBook:
         self._open = {identity: order for identity, order in self._open.items() if order.status.is_open}
         return list(self._open.values())
 
+    def open_of(self, instrument_id: str) -> list[LiveOrder]:
+        """Open orders of one instrument, in the order of their intents."""
+        found = self._open_of.get(instrument_id)
+        if found is None:
+            return []
+        kept = [order for order in found if order.status.is_open]
+        if kept:
+            self._open_of[instrument_id] = kept
+        else:
+            del self._open_of[instrument_id]
+        return kept
+
     def protection_of(self, instrument_id: str) -> list[LiveOrder]:
         """Open catastrophe stops of an instrument."""
-        return [order for order in self.open_orders() if order.protects and order.intent.instrument_id == instrument_id]
+        return [order for order in self.open_of(instrument_id) if order.protects]
 
     def to_body(self, held: set[str]) -> dict[str, Any]:
         """What a later fold still needs: open orders, those whose fills the activities will repeat, attempts of origins that may send again.
@@ -190,7 +210,7 @@ class OrderBook:
                 int(stored["good_until"]),
                 int(stored.get("read_lots", 0)),
             )
-            book.orders[order.intent.client_order_id] = book._open[order.intent.client_order_id] = order
+            book._take(order)
             if order.venue_order_id:
                 book._by_venue[order.venue_order_id] = order.intent.client_order_id
             if order.filled_lots > order.read_lots:
@@ -256,3 +276,20 @@ def event_body(order: LiveOrder, status: OrderStatus, source: str, at: int, venu
     return OrderEvent(
         order.intent.client_order_id, status, source, at, venue_order_id or order.venue_order_id or None, reason or None, order.filled_lots
     )
+
+
+def fill_body(fill: Fill, ticks_per_unit: int) -> dict[str, Any]:
+    """The journal's form of a fill: as the venue told it, and its price in ticks."""
+    return {**{name: getattr(fill, name) for name in Fill.__dataclass_fields__}, "ticks": ticks_exact(fill.price, ticks_per_unit)}
+
+
+def ticks_exact(price: str, ticks_per_unit: int) -> float:
+    """A venue's price in ticks, fractions kept. InputError where it is no positive number."""
+    try:
+        value = float(price) * ticks_per_unit
+    except ValueError as error:
+        raise InputError(f"{price!r} is no price", "the venue's answer", "look at the raw message in the journal") from error
+    nearest = round(value)
+    if not (math.isfinite(value) and value > 0.0):
+        raise InputError(f"{price!r} is no price", "the venue's answer", "look at the raw message in the journal")
+    return float(nearest) if abs(value - nearest) < 1e-6 else value

@@ -46,7 +46,9 @@ class ContextMaker:
         self._daily = timeframe == "1Day"
         self._timeframe = timeframe
         self._model_age = model_age
-        self._symbols = sorted(instrument.symbol for instrument in fold.instruments.values())
+        self._columns = [fold.instruments[name].symbol for name in fold.engine.instrument_ids]
+        self._symbols = sorted(self._columns)
+        self._sectors = universe.sector_codes()
 
     async def make(self, panel: Panel, session: int) -> RowContext:
         """The context of a row that has just closed; a named break counts as a blocked account (T12)."""
@@ -59,7 +61,7 @@ class ContextMaker:
             session_open_ns=self._calendar.open_ns(session),
             session_close_ns=self._calendar.close_ns(session),
             next_open_ns=self._calendar.open_ns(following),
-            sector=self._universe.sector_codes(),
+            sector=self._sectors,
             adv_lots=self._universe.adv_row(date),
             kill_level=int(self._fold.level),
             model_age_sessions=self._model_age(session),
@@ -71,16 +73,16 @@ class ContextMaker:
         width = len(panel.instrument_ids)
         mid, age = np.full(width, np.nan), np.full(width, np.nan)
         quotes = await self._latest_quotes()
-        known_at = int(panel.known_at[0])
-        for column, name in enumerate(panel.instrument_ids):
-            quote = quotes.get(self._fold.instruments[name].symbol)
-            if quote is None or not panel.present[0, column]:
+        known_at, bar_end, closes = int(panel.known_at[0]), self._bar_end(panel), panel.fields["close"][0].tolist()
+        for column in np.flatnonzero(panel.present[0]).tolist():
+            quote = quotes.get(self._columns[column])
+            if quote is None:
                 continue
             bid, ask = float(quote.get("bp") or 0.0), float(quote.get("ap") or 0.0)
             middle = round((bid + ask) / 2.0, QUOTE_DECIMALS)
-            if bid > 0.0 and ask >= bid and abs(middle / panel.fields["close"][0, column] - 1.0) <= SANE_QUOTE:
+            if bid > 0.0 and ask >= bid and abs(middle / closes[column] - 1.0) <= SANE_QUOTE:
                 # A simulator's quote is made from the bar (condition M) and is as old as the bar, whenever it is asked for.
-                at = self._bar_end(panel) if MADE in (quote.get("c") or ()) else instant_ns(quote["t"])
+                at = bar_end if MADE in (quote.get("c") or ()) else instant_ns(quote["t"])
                 mid[column], age[column] = middle, max(known_at - at, 0) / SECOND
         return mid, age
 

@@ -9,8 +9,6 @@ import asyncio
 import importlib.metadata
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from live_runner import control
 from live_runner.broker import AlpacaBroker, Broker
@@ -27,16 +25,17 @@ from live_runner.reconcile import Gate
 from live_runner.recorder import Recorder
 from live_runner.recovery import FOLD, load_published_state, recover, sessions_of_date
 from live_runner.rows import RowAssembler
+from live_runner.settings import RunnerSettings
 from live_runner.shared_state import SharedState
 from live_runner.swap import Swapper
 from live_runner.trading_day import Identity, TradingDay
+from live_runner.warm_up import warm_up
 from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.errors import InputError, TradingError, TransientError
 from trading_platform.contracts.journal import Kind
 from trading_platform.contracts.model import Model
-from trading_platform.contracts.profile import Profile
 from trading_platform.contracts.session_inputs import SessionInputs, Universe
 from trading_platform.engine.engine import engine_hash
 from trading_platform.market_data.corporate_actions import ActionTable
@@ -48,39 +47,6 @@ STATES = ("STARTING", "RECONCILING", "READY", "HALTED", "REDUCING", "FLATTENING"
 STATE_OF = {KillLevel.NONE: "READY", KillLevel.HALT_NEW: "HALTED", KillLevel.REDUCE: "REDUCING", KillLevel.FLATTEN: "FLATTENING"}
 GUARD = "runner"
 MOST_TROUBLES = 5  # failures in a row before new risk stops
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerSettings:
-    """One runner, as plain values. URLs without a trailing slash; broker_url empty = Alpaca's own addresses of the mode.
-
-    confirm_as: operator in whose name model transitions are confirmed at once. adopt_as: operator who lets a new venue account replace the
-    journaled one. kill_at: where a crash test ends the process.
-    """
-
-    account: str
-    mode: str
-    pipeline: str
-    lake: Path
-    journal: Path
-    ledger: Path
-    object_store: str
-    profile: Profile
-    key: str
-    secret: str = field(repr=False)
-    redis_url: str = ""
-    broker_url: str = ""
-    feed: str = "iex"
-    lockstep: bool = False
-    metrics_port: int = 0
-    confirm_as: str = ""
-    adopt_as: str = ""
-    kill_at: str = ""
-
-    @property
-    def websocket_url(self) -> str:
-        """The broker's address for websockets, empty for Alpaca's own."""
-        return self.broker_url.replace("http", "ws", 1)
 
 
 class Runner:
@@ -222,14 +188,15 @@ class Runner:
         await self._meet("start")
         await self.day.backfill(since)
         if not self.fold.active.bundle_id:
-            await self.swapper.poll(self.day.session_at(self.clock.now_ns()))
+            await self.swapper.poll(self.day.times.session_at(self.clock.now_ns()))
+        warm_up(self.fold.engine, self.inputs.fields)
         self._connections = self._connected()
         await self._enter(STATE_OF[self.fold.level])
 
     async def _account(self, venue_account: str, known: bool, account: object) -> int:
         """Adopt the venue's account where the journal has none; returns since when rows are missing (UTC ns known_at, 0 = none)."""
         if known and venue_account == self.fold.venue_account:
-            return self.day.known_at_of_row(self.fold.last_row)
+            return self.day.times.known_at_of_row(self.fold.last_row)
         if known and not self.settings.adopt_as:
             what = f"the journal follows account {self.fold.venue_account}, the venue has {venue_account}"
             raise InputError(
@@ -306,7 +273,7 @@ class Runner:
         self._connections = self._connected()
         await self.day.open_due()
         await self._meet("reconnect")
-        await self.day.backfill(self.day.known_at_of_row(self.fold.last_row))
+        await self.day.backfill(self.day.times.known_at_of_row(self.fold.last_row))
         await self._enter(STATE_OF[self.fold.level])
 
     async def drain(self) -> None:
@@ -338,7 +305,7 @@ class Runner:
             )
             await self.swapper.roll_back(GUARD, reason, self.calendar.next_session(session))
             self.day.slow_rows = 0
-        if self.day.may_swap(session):
+        if self.day.times.may_swap(session, self.clock.now_ns()):
             following = self.calendar.next_session(session) if self.inputs.timeframe == "1Day" else session
             await self.swapper.poll(following)
         await self.operator.latch_at_least(await self.shared.kill_level(), "Redis held this level")

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from live_runner.backfill import Backfill
 from live_runner.broker import Broker
 from live_runner.clock import SECOND, Clock, stopwatch_ns
 from live_runner.desk import Desk
 from live_runner.fold import Fold, context_body
+from live_runner.intake import Intake
 from live_runner.journal import Entry
 from live_runner.metrics import Metrics
 from live_runner.orders import LiveOrder
@@ -20,11 +22,12 @@ from live_runner.reconcile import Gate
 from live_runner.recorder import Recorder
 from live_runner.recovery import FOLD, HASH
 from live_runner.row_context import ContextMaker
-from live_runner.rows import Bar, RowAssembler, bar_of, panel_body
-from live_runner.wire_time import instant_ns, instant_text
+from live_runner.rows import RowAssembler, panel_body
+from live_runner.session_times import SessionTimes
+from live_runner.wire_time import instant_ns
 from trading_platform.calendar import MarketCalendar, date_of
 from trading_platform.contracts.decision import Decision, DecisionTrace
-from trading_platform.contracts.errors import InputError, TransientError
+from trading_platform.contracts.errors import TransientError
 from trading_platform.contracts.ids import session_id
 from trading_platform.contracts.journal import Kind
 from trading_platform.contracts.orders import OrderStatus
@@ -34,7 +37,6 @@ from trading_platform.contracts.session_inputs import Universe
 from trading_platform.market_data.corporate_actions import ActionTable
 
 BEFORE_OPEN_NS = 300 * SECOND
-AFTER_CLOSE_NS = 5 * SECOND
 AGAIN_NS = 5 * SECOND
 BARS_RETRY_NS = 60 * SECOND
 MOST_BAR_RETRIES = 10
@@ -82,7 +84,9 @@ class TradingDay:
         self._timeframe = assembler.timeframe
         self._contexts = ContextMaker(broker, fold, gate, calendar, universe, assembler.timeframe, model_age)
         self._daily = self._timeframe == "1Day"
-        self._symbols = {instrument.symbol: name for name, instrument in fold.instruments.items()}
+        self._intake = Intake(broker, fold, calendar, assembler)
+        self.times = SessionTimes(calendar, profile, assembler.timeframe)
+        self._backfill = Backfill(self.times, fold, self._intake, self.decide, self._close_missed)
         self._timers: list[tuple[int, int, Callable[[], Awaitable[None]]]] = []
         self._count = 0
         self._rows_in_session = 0
@@ -112,44 +116,10 @@ class TradingDay:
 
     # -------------------------------------------------------------- sessions
 
-    def known_at(self, session: int) -> int:
-        """When a session bar may be used: official close plus the vendor's delay (T6)."""
-        return self._calendar.close_ns(session) + int(self._profile.vendor_delay_s * SECOND)
-
-    def known_at_of_row(self, timestamp: int) -> int:
-        """When the row with this timestamp could be used; 0 for none."""
-        if timestamp < 0:
-            return 0
-        if self._daily:
-            return self.known_at(self._calendar.session_of(timestamp))
-        return timestamp + TIMEFRAME_NS[self._timeframe]
-
-    def may_swap(self, session: int) -> bool:
-        """No swaps in a session's first and last minutes (T27)."""
-        quiet = self._profile.models.no_swap_minutes * 60 * SECOND
-        now, opens, closes = self._clock.now_ns(), self._calendar.open_ns(session), self._calendar.close_ns(session)
-        return not (opens <= now < opens + quiet or closes - quiet <= now < closes)
-
-    def _ends_at(self, session: int) -> int:
-        return (
-            self.known_at(session)
-            if self._daily
-            else self._calendar.close_ns(session) + int(self._profile.grace_s * SECOND) + AFTER_CLOSE_NS
-        )
-
-    def session_at(self, now: int) -> int:
-        """The session that is open at `now` or comes next."""
-        session = int(self._calendar.sessions_of(np.array([now], dtype=np.int64))[0])
-        if session >= 0 and now <= self._ends_at(session):
-            return session
-        local = session if session >= 0 else now // TIMEFRAME_NS["1Day"]
-        following = self._calendar.next_session(local)
-        return following
-
     async def plan(self) -> None:
         """Set the timers of the session that is open or comes next; resume one that a dead process left open."""
         now = self._clock.now_ns()
-        session = self._fold.session if self._fold.in_session else self.session_at(now)
+        session = self._fold.session if self._fold.in_session else self.times.session_at(now)
         if not self._fold.in_session:
             if session == self._fold.session:  # closed already
                 session = self._calendar.next_session(session)
@@ -158,9 +128,9 @@ class TradingDay:
                 self._at(opens - BEFORE_OPEN_NS, lambda: self._before_open(session))
             self._at(opens, lambda: self.open(session))
         if self._daily:
-            self._at(self.known_at(session), lambda: self._daily_row(session))
+            self._at(self.times.known_at(session), lambda: self._daily_row(session))
         else:
-            self._at(self._ends_at(session), lambda: self.close(session))
+            self._at(self.times.ends_at(session), lambda: self.close(session))
 
     def _due_actions(self, session: int) -> Sequence[Any]:
         since = max(self._fold.session, self._fold.actions_until) if self._fold.session >= 0 else session - 1
@@ -169,7 +139,7 @@ class TradingDay:
     async def open_due(self) -> None:
         """Open a session whose time has come, before the venue is met: its corporate actions are part of what is compared (T10)."""
         now = self._clock.now_ns()
-        session = self.session_at(now)
+        session = self.times.session_at(now)
         if not self._fold.in_session and session != self._fold.session and self._calendar.open_ns(session) <= now:
             await self.open(session)
 
@@ -234,37 +204,21 @@ class TradingDay:
     # ------------------------------------------------------------------ rows
 
     async def _daily_row(self, session: int, tries: int = 0) -> None:
-        timestamp = int(self._calendar.midnights_ns(np.array([session], dtype=np.int64))[0])
+        timestamp = self.times.row_of(session)
         if self._fold.last_row < timestamp:
-            await self._fetch(session, timestamp)
+            await self._intake.fetch_session(session, timestamp)
             if not self._assembler.bars.get(timestamp) and tries < MOST_BAR_RETRIES:
                 self._at(self._clock.now_ns() + BARS_RETRY_NS, lambda: self._daily_row(session, tries + 1))
                 return
-            await self.decide(timestamp, self.known_at(session), session, "live")
+            await self.decide(timestamp, self.times.known_at(session), session, "live")
         await self.close(session)
-
-    async def _fetch(self, session: int, timestamp: int) -> None:
-        """Daily bars of one session by REST; the vendor may stamp them at any instant of the session's local date."""
-        start, end = instant_text(timestamp), instant_text(self._calendar.close_ns(session))
-        for symbol, bars in (await self._broker.bars(sorted(self._symbols), "1Day", start, end)).items():
-            for message in bars:
-                if self._calendar.sessions_of(np.array([instant_ns(message["t"])], dtype=np.int64))[0] == session:
-                    self._take({**message, "t": start}, self._symbols[symbol], "rest")
-
-    def _take(self, message: Mapping[str, Any], name: str, source: str) -> Bar | None:
-        """Take a bar; None where it came too late or cannot be."""
-        try:
-            bar = bar_of(name, message, source)
-        except InputError:
-            return None
-        return bar if self._assembler.add(bar, self._fold.last_row) else None
 
     async def handle_bar(self, message: Mapping[str, Any]) -> None:
         """A minute bar or a correction from the stream. What comes after its row closed is journaled, never decided again (T4)."""
-        name = self._symbols.get(str(message.get("S")))
+        name = self._intake.symbols.get(str(message.get("S")))
         if name is None:
             return
-        taken = self._take(message, name, "stream") if message["T"] == "b" else None
+        taken = self._intake.take(message, name, "stream") if message["T"] == "b" else None
         if taken is None:
             values = {key: value for key, value in message.items() if isinstance(value, (int, float, str))}
             await self._recorder.note(Kind.LATE_BAR, name, {**values, "t": instant_ns(message["t"])})
@@ -374,39 +328,13 @@ class TradingDay:
         metrics.naked.set(float(np.sum(np.abs(engine.account.naked) * np.nan_to_num(engine.account.mark))))
         metrics.kill.set(int(self._fold.level))
 
-    # ------------------------------------------------------------ after a gap
-
     async def backfill(self, since_known_at: int) -> None:
-        """Rows that closed while nobody looked: they move the state, and only the newest may still be decided if it is fresh (T4)."""
-        now, session = self._clock.now_ns(), self.session_at(self._clock.now_ns())
-        if self._daily:
-            await self._backfill_daily(since_known_at, now, session)
-        elif self._fold.in_session:
-            await self._backfill_minutes(now)
+        """Rows that closed while nobody looked."""
+        await self._backfill.run(since_known_at, self._clock.now_ns())
 
-    async def _backfill_daily(self, since_known_at: int, now: int, session: int) -> None:
-        if not since_known_at:
-            return
-        missing = self._calendar.sessions(date_of(since_known_at // TIMEFRAME_NS["1Day"]), date_of(session))
-        for day in (int(d) for d in missing if since_known_at < self.known_at(int(d)) <= now):
-            timestamp = int(self._calendar.midnights_ns(np.array([day], dtype=np.int64))[0])
-            if timestamp <= self._fold.last_row or (self._fold.in_session and day == self._fold.session):
-                continue
-            await self._fetch(day, timestamp)
-            await self.decide(timestamp, self.known_at(day), day, "backfilled")
-
-    async def _backfill_minutes(self, now: int) -> None:
-        session, step = self._fold.session, TIMEFRAME_NS[self._timeframe]
-        first = max(self._calendar.open_ns(session), self._fold.last_row + step)
-        if first + step > now:
-            return
-        found = await self._broker.bars(sorted(self._symbols), self._timeframe, instant_text(first), instant_text(now - step))
-        for symbol, bars in found.items():
-            for message in bars:
-                taken = self._take(message, self._symbols[symbol], "rest")
-                if taken is not None:
-                    self._pending.add(taken.timestamp)
-        for timestamp in sorted(at for at in self._pending if at + step <= now):
+    async def _close_missed(self, timestamps: set[int], now: int) -> None:
+        self._pending |= timestamps
+        for timestamp in sorted(at for at in self._pending if at + TIMEFRAME_NS[self._timeframe] <= now):
             await self._close_row(timestamp)
 
 

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from market import ACCOUNT, Exchange, World, make_world
 
-from live_runner.runner import Runner, RunnerSettings
+from live_runner.runner import Runner
+from live_runner.settings import RunnerSettings
 from trading_platform.registry.redis_server import RedisServer
 
 

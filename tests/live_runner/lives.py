@@ -9,7 +9,8 @@ from typing import Any
 
 from live_runner.journal import Entry
 from live_runner.recorder import Recorder
-from live_runner.runner import Runner, RunnerSettings
+from live_runner.runner import Runner
+from live_runner.settings import RunnerSettings
 from trading_platform.contracts.canonical import canonical_bytes, parse
 from trading_platform.contracts.journal import Kind, Record
 

@@ -42,38 +42,79 @@ def decode_array(value: Mapping[str, Json]) -> np.ndarray:
         ) from error
 
 
-def _plain(value: Any, path: str) -> Json:
-    if value is None or isinstance(value, (bool, str)):
+def _plain(value: Any) -> Json:
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
         return value
+    if kind is float:
+        return _finite(value)
+    if kind is tuple or kind is list:
+        return [item if type(item) is str else _plain(item) for item in value]
+    if kind is dict:
+        return {k if type(k) is str else _key(k): _plain(v) for k, v in value.items() if v is not None}
+    if kind is np.ndarray:
+        return _encode_array(value)
+    return _plain_subclass(value)
+
+
+def _plain_subclass(value: Any) -> Json:
+    """What is not exactly a plain type: enums, dataclasses, numpy numbers, and classes derived from plain ones."""
     if isinstance(value, Enum):
-        return _plain(value.value, path)
+        return _plain(value.value)
+    if isinstance(value, (bool, str)):
+        return value
     if isinstance(value, (int, np.integer)):
         return int(value)
     if isinstance(value, (float, np.floating)):
-        if not math.isfinite(value):
-            raise InputError(f"{value} cannot be written: an absent value is an absent key", path, "leave the key out")
-        return float(value) + 0.0  # -0.0 and 0.0 are one number
+        return _finite(float(value))
     if isinstance(value, np.ndarray):
         return _encode_array(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        present = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return {k: _plain(v, f"{path}.{k}") for k, v in present.items() if v is not None}
+        present = ((name, getattr(value, name)) for name in value.__dataclass_fields__)
+        return {name: _plain(v) for name, v in present if v is not None}
     if isinstance(value, Mapping):
-        return {_key(k, path): _plain(v, f"{path}.{k}") for k, v in value.items() if v is not None}
+        return {_key(k): _plain(v) for k, v in value.items() if v is not None}
     if isinstance(value, (list, tuple)):
-        return [_plain(v, f"{path}[{i}]") for i, v in enumerate(value)]
-    raise InputError(f"a {type(value).__name__} has no canonical form", path, "convert it to plain values first")
+        return [_plain(v) for v in value]
+    raise InputError(f"a {type(value).__name__} has no canonical form", "contracts.canonical", "convert it to plain values first")
 
 
-def _key(key: Any, path: str) -> str:
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise InputError(f"{value} cannot be written: an absent value is an absent key", "contracts.canonical", "leave the key out")
+    return value + 0.0  # -0.0 and 0.0 are one number
+
+
+def _key(key: Any) -> str:
     if not isinstance(key, str):
-        raise InputError(f"a key must be a string, got {key!r}", path, "use string keys")
+        raise InputError(f"a key must be a string, got {key!r}", "contracts.canonical", "use string keys")
     return key
+
+
+def _place(value: Any, path: str) -> str:
+    """Where in `value` the part lies that has no canonical form: paths are only made once something is wrong."""
+    parts: list[tuple[Any, Any]] = []
+    if isinstance(value, Mapping):
+        parts = [(f".{key}", part) for key, part in value.items()]
+    elif isinstance(value, (list, tuple)):
+        parts = [(f"[{number}]", part) for number, part in enumerate(value)]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = [(f".{name}", getattr(value, name)) for name in value.__dataclass_fields__]
+    for step, part in parts:
+        try:
+            _plain(part)
+        except InputError:
+            return _place(part, path + step)
+    return path
 
 
 def canonical_bytes(value: Any) -> bytes:
     """Return the canonical JSON of `value`. Raises InputError on NaN, inf and values without a canonical form."""
-    return orjson.dumps(_plain(value, "$"), option=orjson.OPT_SORT_KEYS)
+    try:
+        plain = _plain(value)
+    except InputError as error:
+        raise InputError(error.what, _place(value, "$"), error.fix) from None
+    return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
 
 
 def parse(data: bytes) -> Json:

@@ -56,7 +56,10 @@ class OrderStatus(StrEnum):
     @property
     def is_open(self) -> bool:
         """The order may still trade."""
-        return self in (OrderStatus.INTENT, OrderStatus.UNKNOWN, OrderStatus.WORKING, OrderStatus.PARTIALLY_FILLED)
+        return self in OPEN
+
+
+OPEN = frozenset({OrderStatus.INTENT, OrderStatus.UNKNOWN, OrderStatus.WORKING, OrderStatus.PARTIALLY_FILLED})
 
 
 @dataclass(frozen=True, slots=True)

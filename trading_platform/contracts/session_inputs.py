@@ -6,6 +6,7 @@ use the functions here, so neither needs the other.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -172,7 +173,9 @@ class Universe:
 
 
 def _newest(table: Mapping[str, Any], session_date: str) -> str | None:
-    return max((day for day in table if day <= session_date), default=None)
+    days = sorted(table)  # as published they are sorted already, which makes this one pass
+    at = bisect_right(days, session_date)
+    return days[at - 1] if at else None
 
 
 def encode_actions(actions: list[tuple[int, str, float, float]]) -> bytes:

@@ -1,0 +1,41 @@
+"""What one runner is told at its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trading_platform.contracts.profile import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSettings:
+    """One runner, as plain values. URLs without a trailing slash; broker_url empty = Alpaca's own addresses of the mode.
+
+    confirm_as: operator in whose name model transitions are confirmed at once. adopt_as: operator who lets a new venue account replace the
+    journaled one. kill_at: where a crash test ends the process.
+    """
+
+    account: str
+    mode: str
+    pipeline: str
+    lake: Path
+    journal: Path
+    ledger: Path
+    object_store: str
+    profile: Profile
+    key: str
+    secret: str = field(repr=False)
+    redis_url: str = ""
+    broker_url: str = ""
+    feed: str = "iex"
+    lockstep: bool = False
+    metrics_port: int = 0
+    confirm_as: str = ""
+    adopt_as: str = ""
+    kill_at: str = ""
+
+    @property
+    def websocket_url(self) -> str:
+        """The broker's address for websockets, empty for Alpaca's own."""
+        return self.broker_url.replace("http", "ws", 1)
