@@ -88,6 +88,9 @@ class Authority:
             "feature hash": (config.feature_hash, inputs.feature_hash),
             "feed": (dict(config.feed), dict(inputs.feed)),
         }
+        if entry.capital_share < 1.0:
+            what = f"{model.label} may use {entry.capital_share:.0%} of the capital, and this runner cannot hold it to a share"
+            raise InputError(what, "the promotion ledger", "keep it on paper until the runner divides capital (T26)")
         for what, (theirs, ours) in pairs.items():
             if theirs != ours:
                 raise InputError(

@@ -12,6 +12,8 @@ from market import ACCOUNT, Exchange, World
 from live_runner.runner import Runner
 from trading_platform.contracts.canonical import canonical_bytes
 from trading_platform.contracts.journal import JournalReader, Kind
+from trading_platform.contracts.ledger import LedgerReader
+from trading_platform.registry.ledger import promote
 from trading_platform.registry.redis_server import RedisServer
 from trading_platform.registry.slots import Slots
 
@@ -97,6 +99,18 @@ def test_a_hand_made_request_without_a_promotion_is_refused_and_says_why(
     client.hset(slots_of(redis_url).pending_key, mapping={"daily": label, **({"daily:bundle": bundle_id} if typed_id else {})})
     runner = play(daily, exchange(daily).url, redis_url=redis_url)
     assert "no unrevoked promotion" in refused(runner, redis_url)
+
+
+def test_a_share_of_the_capital_that_the_runner_cannot_keep_to_is_refused(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    label, bundle_id = daily.bundle("momentum", "1", MOMENTUM)
+    ledger = daily.root / "ledger" / "promotion.jsonl"
+    entry = LedgerReader(ledger).entries()[-1]
+    kept = ("name", "version", "bundle_id", "account", "mode", "stage", "slot", "at", "approvals", "reason", "gates")
+    promote(ledger, expected_head=entry.hash, **{name: getattr(entry, name) for name in kept}, capital_share=0.05)
+    daily.stage(redis_url, label, bundle_id)
+    assert "may use 5% of the capital" in refused(play(daily, exchange(daily).url, redis_url=redis_url), redis_url)
 
 
 def test_a_bundle_whose_bytes_changed_is_refused(

@@ -81,13 +81,25 @@ def test_live_needs_paper_first_and_two_different_people(tmp_path: Path) -> None
     with pytest.raises(InputError, match="not on paper"):
         promote(path, "live", mode="live", gates=PASSED, approvals=("Ann", "Bob"))
     to_paper(path)
-    for people in ((), ("Ann",), ("Ann", "ann "), ("Ann", "")):
+    for people in ((), ("Ann",), ("Ann", "ann "), ("Ann", ""), ("Ann", "automatic"), ("Ann", " Automatic")):
         with pytest.raises(InputError, match="2 different people"):
             promote(path, "live", mode="live", gates=PASSED, approvals=people)
     entry = promote(path, "live", mode="live", gates=PASSED, approvals=("Ann", "Bob"), capital_share=0.05)
     assert LedgerReader(path).authority(BUNDLE, "demo", "live") == entry and entry.capital_share == 0.05
     with pytest.raises(InputError, match="does not exist in mode"):
         promote(path, "live", mode="paper", gates=PASSED, approvals=("Ann", "Bob"))
+
+
+def test_capital_at_live_grows_one_step_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "promotion.jsonl"
+    to_paper(path)
+    for share in (0.05, 0.25, 0.5):
+        with pytest.raises(InputError, match="of the capital after"):
+            promote(path, "live", mode="live", gates=PASSED, approvals=("Ann", "Bob"), capital_share=share + 0.01)
+        promote(path, "live", mode="live", gates=PASSED, approvals=("Ann", "Bob"), capital_share=share)
+    promote(path, "live", mode="live", gates=PASSED, approvals=("Ann", "Bob"), capital_share=0.05)  # down goes at once
+    with pytest.raises(InputError, match="100% of the capital after 5%"):
+        promote(path, "live", mode="live", gates=PASSED, approvals=("Ann", "Bob"))
 
 
 def test_a_revoked_bundle_has_no_authority_and_may_not_go_live(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ STATISTICAL_GATES = (
 OPERATIONAL_GATES = ("operational_evidence", "survivorship")
 STAGES_OF_MODE = {"paper": ("candidate", "shadow", "paper", "archived"), "live": ("live", "archived")}
 LIVE_APPROVALS = 2
+LIVE_SHARES = (0.05, 0.25, 0.5, 1.0)  # T26: each step is a promotion of its own
+AUTOMATIC = "automatic"  # approves the way to paper, and is nobody at live
 
 
 @contextmanager
@@ -118,6 +120,23 @@ def _check_stage(entries: Sequence[LedgerEntry], bundle_id: str, account: str, m
         )
 
 
+def _check_live(
+    entries: Sequence[LedgerEntry], bundle_id: str, account: str, people: Sequence[str], capital_share: float, where: str
+) -> None:
+    """Two different people, and no step of capital left out (T26, T39)."""
+    if len({person.casefold() for person in people} - {AUTOMATIC}) < LIVE_APPROVALS:
+        raise InputError(
+            f"live needs {LIVE_APPROVALS} different people, got {', '.join(people) or 'nobody'}", where, "let a second person approve (T39)"
+        )
+    now = current(entries, bundle_id, account, "live")
+    have = now.capital_share if now is not None and now.stage == "live" else 0.0
+    allowed = next((share for share in LIVE_SHARES if share > have), LIVE_SHARES[-1])
+    if capital_share > allowed:
+        raise InputError(
+            f"live at {capital_share:.0%} of the capital after {have:.0%}", where, f"the next step is at most {allowed:.0%} (T26)"
+        )
+
+
 def promote(
     path: Path,
     *,
@@ -143,7 +162,8 @@ def promote(
     path = Path(path)
     where = str(path)
     people = tuple(dict.fromkeys(person.strip() for person in approvals if person.strip()))
-    _check_stage(LedgerReader(path).entries(), bundle_id, account, mode, stage, where)
+    entries = LedgerReader(path).entries()
+    _check_stage(entries, bundle_id, account, mode, stage, where)
     if slot not in SLOTS:
         raise InputError(f"unknown slot {slot!r}", where, f"use one of {', '.join(SLOTS)}")
     if len(bundle_id) != 64 or not account or not reason:
@@ -151,10 +171,8 @@ def promote(
     if not 0.0 < capital_share <= 1.0:
         raise InputError(f"capital share {capital_share} is not in (0, 1]", where, "live begins at 0.05 (T26)")
     _check_gates(stage, gates, where)
-    if stage == "live" and len({person.casefold() for person in people}) < LIVE_APPROVALS:
-        raise InputError(
-            f"live needs {LIVE_APPROVALS} different people, got {', '.join(people) or 'nobody'}", where, "let a second person approve (T39)"
-        )
+    if stage == "live":
+        _check_live(entries, bundle_id, account, people, capital_share, where)
     return append(
         path,
         expected_head,
