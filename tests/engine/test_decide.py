@@ -283,6 +283,14 @@ def test_reductions_pass_exposure_limits_but_keep_collar_and_budget() -> None:
     assert plan.approved.tolist() == [True, False, False, False] and plan.denied[CheckCode.ORDER_BUDGET] == 1
 
 
+def test_a_price_without_a_mark_to_hold_it_against_opens_nothing_and_still_closes() -> None:
+    blind = {"present": {0: False, 2: False}}
+    plan, _ = Scene(cells=blind, prepare=put("mark", np.nan, 2)).run()
+    assert plan.outcome[2, CheckCode.PRICE_COLLAR] == DENIED and not plan.approved[2]
+    plan, _ = Scene(cells=blind, prepare=together(with_positions(100), put("mark", np.nan, 0)), wanted=()).run()
+    assert plan.approved[0] and plan.leg[0] == REDUCE
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.integers(-800, 800), min_size=WIDTH, max_size=WIDTH),

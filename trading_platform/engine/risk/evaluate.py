@@ -95,7 +95,8 @@ def check_reduction(s: int, state: AccountState, numbers: Numbers, plan: Plan, b
     sheet = Sheet(plan.outcome[s], plan.limit[s], plan.value[s])
     working = state.working_sell[s] if state.position[s] > 0 else state.working_buy[s]
     note(sheet, ORDER_BUDGET, order_risk.order_budget(book.orders[0] + 1, numbers.max_orders_per_row))
-    note(sheet, PRICE_COLLAR, order_risk.price_collar(order_price, mark, numbers.reduce_price_collar_bps))
+    reference = mark if mark > 0.0 else order_price  # a way out stays open where no mark is left to compare with
+    note(sheet, PRICE_COLLAR, order_risk.price_collar(order_price, reference, numbers.reduce_price_collar_bps))
     note(sheet, CROSSES_ZERO, position_risk.crosses_zero(plan.lots[s], state.position[s], working))
 
 
