@@ -52,6 +52,9 @@ def test_a_bundle_comes_back_as_the_value_that_was_written(tmp_path: Path) -> No
     assert set(model.metadata["files"]) == {"model.onnx", "config.json", "golden.npz", "card.md"}
     assert bundle.find_bundle(store, bundle_id) == "alpha_v1.2" and bundle.find_bundle(store, "0" * 64) is None
     assert bundle.labels(store) == ("alpha_v1.2",)
+    for stray in ("metadata.json", "alpha/metadata.json", "alpha/versions/draft/metadata.json", "a/b/versions/v1/metadata.json"):
+        store.put(f"trading-models/{stray}", b"{}")
+    assert bundle.find_bundle(store, "0" * 64) is None and bundle.labels(store) == ("alpha_v1.2",)
 
 
 def test_writing_the_same_model_again_is_the_same_bundle_and_another_model_is_refused(tmp_path: Path) -> None:

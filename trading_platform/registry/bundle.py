@@ -7,6 +7,7 @@ and size of every other file and is written last, so a bundle exists completely 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -24,6 +25,9 @@ MODEL, CONFIG, GOLDEN, CARD, METADATA = "model.onnx", "config.json", "golden.npz
 SUBSTANCE = (MODEL, CONFIG, GOLDEN)
 # What describes the making of a bundle and not the bundle: a re-run of the same recipe on the same data differs only here.
 OF_THE_RUN = ("created_at", "performance", "runs", "files", "card")
+
+
+BUNDLE_KEY = re.compile(rf"{ROOT}/(?P<name>[^/]+)/versions/v(?P<version>\d+(?:\.\d+)*)/{re.escape(METADATA)}")
 
 
 def bundle_prefix(name: str, version: str) -> str:
@@ -94,17 +98,16 @@ def write_bundle(
 
 def find_bundle(store: ObjectStore, bundle_id: str) -> str | None:
     """Label (`<name>_v<version>`) of the bundle with this id, or None. Reads every metadata.json until it is found."""
-    for key in store.list(f"{ROOT}/"):
-        if key.endswith("/" + METADATA) and sha256_hex(store.get(key)) == bundle_id:
-            _, name, _, version, _ = key.split("/")
-            return f"{name}_{version}"
+    for label in labels(store):
+        if sha256_hex(store.get(bundle_prefix(*parse_label(label)) + METADATA)) == bundle_id:
+            return label
     return None
 
 
 def labels(store: ObjectStore) -> tuple[str, ...]:
     """Labels of all complete bundles in the store, ascending."""
-    keys = (key.split("/") for key in store.list(f"{ROOT}/") if key.endswith("/" + METADATA))
-    return tuple(sorted(f"{parts[1]}_{parts[3]}" for parts in keys if len(parts) == 5))
+    keys = (BUNDLE_KEY.fullmatch(key) for key in store.list(f"{ROOT}/"))
+    return tuple(sorted(f"{key['name']}_v{key['version']}" for key in keys if key))
 
 
 def read_metadata(store: ObjectStore, label: str, bundle_id: str | None) -> tuple[str, dict[str, Any]]:
