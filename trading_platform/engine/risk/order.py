@@ -17,6 +17,6 @@ def order_budget(orders_after: int, maximum: int) -> tuple[float, float, bool]:
 
 @njit(cache=True, nogil=True)
 def price_collar(price: float, reference: float, collar_bps: float) -> tuple[float, float, bool]:
-    """PRICE_COLLAR: distance of the order's price from the last mark, in basis points; a price with nothing to hold it against is denied."""
+    """PRICE_COLLAR: distance of the order's price from the last mark, in basis points; without a mark it is denied."""
     value = abs(price / reference - 1.0) * 1e4 if reference > 0.0 else NO_REFERENCE
     return collar_bps, value, value <= collar_bps
