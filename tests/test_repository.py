@@ -35,7 +35,7 @@ FORBIDDEN = {
         r"(?i)(--(extra-)?index-url|--find-links|\b(extra-)?index-url\s*="
         r"|pypi\.org/simple|download\.pytorch\.org|files\.pythonhosted\.org)"
     ),
-    "a path of one machine": r"(?<![\w./$}{*-])/(work|root|Users)/\w|(?<![\w./$}{*-])/home/(?!runner\b|dagster\b)\w+/",
+    "a path of one machine": r"(?<![\w./$}{*-])/(work|root|Users)/[\w.]|(?<![\w./$}{*-])/home/(?!runner\b|dagster\b)\w+/",
     "a key of a real account": r"\b(PK|AK)[A-Z0-9]{18}\b|AKIA[A-Z0-9]{16}|-----BEGIN [A-Z ]*PRIVATE KEY",
 }
 
