@@ -89,7 +89,7 @@ def load_tape(bars: Path, timeframe: str, calendar: MarketCalendar, actions: Pat
     table = _read(bars, (*PRICE_FIELDS, "timestamp", "volume"))
     names = _symbols(table, bars)
     starts = _instants(table, bars)
-    order = np.lexsort((starts, names.codes))
+    order = np.argsort(names.codes, kind="stable")
     codes, starts = names.codes[order], starts[order]
     columns = {name: _floats(table, name, bars)[order] for name in (*PRICE_FIELDS, "volume", *OPTIONAL_FIELDS)}
     _check(codes, names.values, starts, columns, bars)
@@ -174,7 +174,11 @@ def _floats(table: pa.Table, name: str, path: Path) -> Floats:
 def _instants(table: pa.Table, path: Path) -> Ints:
     column = table["timestamp"]
     if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("ns", column.type.tz)).cast(pa.int64())
+        try:
+            column = column.cast(pa.timestamp("ns", column.type.tz)).cast(pa.int64())
+        except pa.ArrowException as error:
+            what = f"a timestamp is beyond every calendar: {str(error).splitlines()[0]}"
+            raise InputError(what, str(path), "the file is damaged: write it again") from error
     if not pa.types.is_integer(column.type) or column.null_count:
         raise InputError(f"timestamp is {column.type} with {column.null_count} nulls", str(path), "store UTC timestamps, or int64 ns")
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
@@ -185,7 +189,9 @@ def _check(codes: Ints, values: tuple[str, ...], starts: Ints, columns: dict[str
     prices = np.isfinite(o) & np.isfinite(h) & np.isfinite(low) & np.isfinite(c) & (low > 0.0)
     sound = prices & (h >= np.maximum(o, c)) & (low <= np.minimum(o, c)) & np.isfinite(volume) & (volume >= 0.0)
     twice = np.r_[False, (codes[1:] == codes[:-1]) & (starts[1:] == starts[:-1])]
-    for wrong, what in ((~sound, "prices or volume out of order"), (twice, "the same bar twice")):
+    back = np.r_[False, (codes[1:] == codes[:-1]) & (starts[1:] < starts[:-1])]
+    wrongs = ((~sound, "prices or volume out of order"), (twice, "the same bar twice"), (back, "timestamps run backwards"))
+    for wrong, what in wrongs:
         if wrong.any():
             i = int(np.argmax(wrong))
             when = f"{values[codes[i]]} at {np.datetime64(int(starts[i]), 'ns')}Z"

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pytest
 import requests
 from simulated_exchange import Attached, Exchange
@@ -128,6 +129,8 @@ def changed(**columns: Any) -> dict[str, Any]:
             changed(timestamp=[datetime(2019, 2, 10, 12, tzinfo=UTC), *COLUMNS["timestamp"][1:]]),
             "2019-02-10T12:00:00.000000000Z, no session",
         ),
+        (changed(timestamp=[COLUMNS["timestamp"][i] for i in (1, 0, 2)]), "timestamps run backwards: AAPL at 2019-02-08"),
+        (changed(timestamp=pa.array([1, -(2**62), 3], pa.timestamp("us", "UTC"))), "a timestamp is beyond every calendar"),
         (changed(open=["ten", "ten", "ten"]), "column open is string"),
         (changed(symbol=["AAPL", "", "MSFT"]), "a row without a symbol"),
         (changed(timestamp=[1.5, 2.5, 3.5]), "timestamp is double"),
