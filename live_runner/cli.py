@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import getpass
 import signal
 import sys
@@ -214,9 +215,11 @@ def _replay(options: argparse.Namespace) -> int:
     profile = load_profile(settings.profile, STRATEGY_CLASS[options.pipeline])
     result = replay(settings.journal_path, settings.lake_dir, options.pipeline, settings.object_store, profile, options.decision)
     if options.json:
-        print(orjson.dumps(result).decode())
+        print(orjson.dumps({**dataclasses.asdict(result), "verdict": result.verdict}).decode())
     else:
         print(f"{result.decisions} decisions replayed, {len(result.different)} differ")
+        if not result.same_code:
+            print(f"{result.verdict}: {', '.join(result.changed)} changed since")
         for identity in result.different:
             print(f"  {identity}")
     return 1 if result.different or result.decisions == 0 else 0

@@ -20,7 +20,7 @@ from live_runner.orders import VENUE_STATUS, LiveOrder, event_body, fill_body, m
 from live_runner.recorder import Recorder
 from live_runner.wire_time import instant_ns
 from trading_platform.contracts.checks import KillLevel
-from trading_platform.contracts.instruments import lots_of
+from trading_platform.contracts.instruments import lots_of, price_string
 from trading_platform.contracts.journal import Kind
 from trading_platform.contracts.orders import Fill, Intent, Leg, OrderStatus, OrderType, PlannedOrder, Side, TimeInForce
 from trading_platform.engine.engine import protective_side
@@ -293,9 +293,9 @@ class Desk:
             await self._post(self._fold.book.orders[record.key])
 
     def _fits(self, order: LiveOrder, name: str, lots: int, stop_ticks: int) -> bool:
-        planned = self._stop(name, lots, stop_ticks)
-        wanted = self.intent(planned, "compare")
-        return order.open_lots == lots and order.intent.stop_price == wanted.stop_price and order.intent.side is planned.side
+        price = price_string(stop_ticks, self._fold.instruments[name].ticks_per_unit)
+        side = protective_side(self._fold.position(name))
+        return order.open_lots == lots and order.intent.stop_price == price and order.intent.side is side
 
     def _stop(self, name: str, lots: int, stop_ticks: int) -> PlannedOrder:
         side = protective_side(self._fold.position(name))

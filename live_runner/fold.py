@@ -29,7 +29,7 @@ from trading_platform.contracts.model import Model
 from trading_platform.contracts.orders import Command, Leg, OrderStatus, Side
 from trading_platform.contracts.panel import Panel
 from trading_platform.contracts.profile import Profile
-from trading_platform.contracts.session_inputs import SessionInputs, Universe, decode_actions
+from trading_platform.contracts.session_inputs import SessionInputs, decode_actions
 from trading_platform.engine.account import empty_account
 from trading_platform.engine.context import RowContext
 from trading_platform.engine.engine import Engine
@@ -316,21 +316,19 @@ class Fold:
         self.protect_origin, self.breaks = dict(body["protect_origin"]), list(body["breaks"])
 
 
-def action_rows(inputs: SessionInputs, lake: Path) -> list[CorporateAction]:
+def action_table(inputs: SessionInputs, lake: Path) -> ActionTable:
     """The published corporate actions."""
-    return [CorporateAction(*row) for row in decode_actions(inputs.corporate_actions.read(lake))]
+    return ActionTable([CorporateAction(*row) for row in decode_actions(inputs.corporate_actions.read(lake))])
 
 
-def build_fold(
-    inputs: SessionInputs, universe: Universe, calendar: MarketCalendar, lake: Path, profile: Profile, load_model: ModelLoader
-) -> Fold:
+def build_fold(inputs: SessionInputs, actions: ActionTable, calendar: MarketCalendar, profile: Profile, load_model: ModelLoader) -> Fold:
     """An empty fold for a pipeline's published inputs. InputError where the features here are not those that were published."""
     features = feature_set(inputs.feature_set)
     if features.hash != inputs.feature_hash:
         what = f"features {inputs.feature_set} are {features.hash[:12]}, published {inputs.feature_hash[:12]}"
         raise InputError(what, inputs.pipeline, "publish the session's inputs again with this version")
-    actions = ActionTable(action_rows(inputs, lake))
-    hashes = {"universe": universe.hash, "corporate_actions": actions.hash, "calendar": calendar.hash}
+    # A universe's hash is that of its published bytes, which were verified when they were read; hashing it again costs a second.
+    hashes = {"universe": inputs.universe.sha256, "corporate_actions": actions.hash, "calendar": calendar.hash}
     engine = Engine(profile, inputs.instruments, inputs.timeframe, features, None, hashes)
     return Fold(engine, FactorState(actions, engine.instrument_ids), inputs.instruments, load_model)
 

@@ -172,7 +172,7 @@ class OrderBook:
         return [order for order in self.open_of(instrument_id) if order.protects]
 
     def to_body(self, held: set[str]) -> dict[str, Any]:
-        """What a later fold still needs: open orders, those whose fills the activities will repeat, attempts of origins that may send again.
+        """What a later fold still needs: open orders, those whose fills activities will repeat, attempts of origins that may send again.
 
         held: instruments with a position, whose protection may be renewed.
         """

@@ -16,11 +16,12 @@ from live_runner.clock import Inbox, LockstepClock, Pace, Wake, WallClock
 from live_runner.commands import Operator
 from live_runner.desk import Desk
 from live_runner.feed import DATA, TRADE_UPDATES, BarStream, TradeUpdates
-from live_runner.fold import action_rows, build_fold
+from live_runner.fold import action_table, build_fold
 from live_runner.journal import AccountLock, Journal
 from live_runner.kill_points import KillPoint
 from live_runner.metrics import Metrics
 from live_runner.model_slot import Authority
+from live_runner.package_lock import package_lock
 from live_runner.reconcile import Gate
 from live_runner.recorder import Recorder
 from live_runner.recovery import FOLD, load_published_state, recover, sessions_of_date
@@ -31,7 +32,6 @@ from live_runner.swap import Swapper
 from live_runner.trading_day import Identity, TradingDay
 from live_runner.warm_up import warm_up
 from trading_platform.calendar import MarketCalendar
-from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.errors import InputError, TradingError, TransientError
 from trading_platform.contracts.journal import Kind
@@ -42,7 +42,6 @@ from trading_platform.market_data.corporate_actions import ActionTable
 from trading_platform.registry.bundle import load_bundle
 from trading_platform.registry.object_store import open_store
 
-LOCKED = ("numpy", "numba", "llvmlite", "onnxruntime", "orjson", "alpaca-py", "redis", "websockets", "exchange-calendars")
 STATES = ("STARTING", "RECONCILING", "READY", "HALTED", "REDUCING", "FLATTENING", "STOPPED")
 STATE_OF = {KillLevel.NONE: "READY", KillLevel.HALT_NEW: "HALTED", KillLevel.REDUCE: "REDUCING", KillLevel.FLATTEN: "FLATTENING"}
 GUARD = "runner"
@@ -82,8 +81,9 @@ class Runner:
         if self.calendar.hash != inputs.calendar_hash:
             raise InputError("the calendar differs from the one the inputs were made with", inputs.calendar, "install the locked packages")
         self._store = open_store(settings.object_store)
-        self.fold = build_fold(inputs, universe, self.calendar, settings.lake, settings.profile, self._load_model)
-        engine, actions = self.fold.engine, ActionTable(action_rows(inputs, settings.lake))
+        actions = action_table(inputs, settings.lake)
+        self.fold = build_fold(inputs, actions, self.calendar, settings.profile, self._load_model)
+        engine = self.fold.engine
         self.clock: Pace = LockstepClock(settings.websocket_url + "/control", settings.key) if settings.lockstep else WallClock()
         self.journal = Journal(settings.journal, self._kill, self.metrics.commit.observe)
         self.recorder = Recorder(self.journal, self.fold, self.clock, f"{settings.account}/{settings.mode}")
@@ -121,8 +121,7 @@ class Runner:
 
     def _trading_day(self, universe: Universe, actions: ActionTable, assembler: RowAssembler) -> TradingDay:
         settings = self.settings
-        lock = content_hash({name: importlib.metadata.version(name) for name in LOCKED})
-        build = f"{importlib.metadata.version('trading-platform')}+{engine_hash()[:12]}"
+        lock, build = package_lock(), f"{importlib.metadata.version('trading-platform')}+{engine_hash()[:12]}"
         return TradingDay(
             broker=self.broker,
             clock=self.clock,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import pytest
 from market import Exchange, World
 
 from live_runner.replay import replay
@@ -37,7 +39,27 @@ def test_a_daily_stretch_is_what_the_backtest_concludes(
     assert abs(runner.fold.cash - venue.venue.account.cash_cents / 100) < 0.005
 
     again = replay(runner.settings.journal, daily.root / "lake", "daily", str(daily.root / "bundles"), daily.profile)
-    assert (again.decisions, again.different) == (12, ())
+    assert (again.decisions, again.different, again.same_code, again.verdict) == (12, (), True, "re-executed")
+
+    # Another profile is another program (T39): what it concludes is told, and that it proves nothing is told, too.
+    stricter = replace(daily.profile, limits=replace(daily.profile.limits, max_position=0.05))
+    other = replay(runner.settings.journal, daily.root / "lake", "daily", str(daily.root / "bundles"), stricter)
+    assert other.different and (other.same_code, other.changed) == (False, ("limits", "profile"))
+    assert other.verdict == "hash-verified, not re-executed"
+
+
+@pytest.mark.parametrize("what", ["engine", "lock"])
+def test_a_replay_by_other_code_says_so(
+    what: str, daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    runner = play(daily, exchange(daily).url, redis_url=redis_url)
+    if what == "engine":
+        monkeypatch.setattr("trading_platform.engine.engine.engine_hash", lambda: "0" * 64)
+    else:
+        monkeypatch.setattr("live_runner.replay.package_lock", lambda: "0" * 64)
+    again = replay(runner.settings.journal, daily.root / "lake", "daily", str(daily.root / "bundles"), daily.profile)
+    assert (again.decisions, again.same_code, again.changed) == (12, False, (what,))
 
 
 def test_every_share_is_covered_at_the_venue(

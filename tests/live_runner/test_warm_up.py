@@ -22,7 +22,7 @@ sys.path.insert(0, "tests/live_runner")
 from numba.core.dispatcher import Dispatcher
 import numpy as np
 from market import make_world
-from live_runner.fold import build_fold
+from live_runner.fold import action_table, build_fold
 from live_runner.warm_up import warm_up
 from live_runner.rows import RowAssembler
 from trading_platform.calendar import MarketCalendar
@@ -34,7 +34,8 @@ def loaded():
     return {f"{d.py_func.__module__}.{d.py_func.__qualname__}:{id(d)}": len(d.signatures) for d in found}
 
 world = make_world(Path(sys.argv[1]), sys.argv[2], 12)
-fold = build_fold(world.inputs, world.universe, MarketCalendar(), world.root / "lake", world.profile, lambda label, bundle: None)
+lake = world.root / "lake"
+fold = build_fold(world.inputs, action_table(world.inputs, lake), MarketCalendar(), world.profile, lambda label, bundle: None)
 if sys.argv[3] == "warm":
     warm_up(fold.engine, world.inputs.fields)
 before, width = loaded(), len(world.instruments)
