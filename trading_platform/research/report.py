@@ -13,6 +13,7 @@ from trading_platform.research.walk_forward import AgeCurve
 
 Array = NDArray[np.float64]
 INK, MUTED, ACCENT, LOSS = "#1f2933", "#9aa5b1", "#2266aa", "#b23a48"
+SERIES = ((ACCENT, "-"), (ACCENT, ":"), ("#c77d0a", "-"), ("#5a8f69", "-"), (MUTED, "-"))  # the model, then what it is compared with
 
 
 def _figure(title: str, warning: str, rows: int = 1, heights: Sequence[float] = (1.0,)) -> tuple[Any, Any]:
@@ -52,9 +53,9 @@ def equity_curve(timestamp: NDArray[np.int64], returns: Mapping[str, Array], tit
             when,
             wealth,
             label=name,
-            linewidth=1.4 if number == 0 else 0.9,
-            color=ACCENT if number == 0 else MUTED,
-            alpha=1.0 / (1 + number // 3),
+            linewidth=1.4 if number == 0 else 1.0,
+            color=SERIES[min(number, len(SERIES) - 1)][0],
+            linestyle=SERIES[min(number, len(SERIES) - 1)][1],
         )
         if number == 0:
             fall = wealth / np.maximum.accumulate(np.maximum(wealth, 1.0)) - 1.0
