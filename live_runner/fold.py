@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from live_runner.control import command_of
+from live_runner.control import GUARD, command_of
 from live_runner.orders import LiveOrder, OrderBook
 from live_runner.rows import panel_of
 from trading_platform.calendar import MarketCalendar
@@ -64,6 +64,7 @@ class Fold:
         self.level = KillLevel.NONE
         self.active = ActiveModel()
         self.previous = ActiveModel()
+        self.failed: set[str] = set()  # labels that the runner itself has given up since the last swap a person or a publisher asked for
         self.ledger_head = GENESIS
         self.venue_account = ""
         self.last_activity = ""
@@ -224,6 +225,7 @@ class Fold:
         self.venue_account, self.last_activity = str(body["venue_account"]), str(body["last_activity"])
         self.residual, self.session, self.in_session, self.last_row, self.actions_until = 0.0, -1, False, -1, -1
         self.active = self.previous = ActiveModel()
+        self.failed = set()
         self.engine.signals.swap(None)
         self.row, self.last_target = None, np.zeros(len(names), np.int64)
         self.breaks.clear()
@@ -241,6 +243,7 @@ class Fold:
         model = self._load_model(active.label, active.bundle_id) if active.bundle_id else None
         self.engine.signals.swap(model)
         self.previous, self.active = self.active, active
+        self.failed = self.failed | {str(body["replaces"])} if body.get("by") == GUARD else set()
         self.ledger_head = body.get("ledger_head", self.ledger_head)
 
     def _break(self, body: Mapping[str, Any]) -> None:
@@ -276,6 +279,7 @@ class Fold:
             "book": self.book.to_body(kept),
             "active": [self.active.label, self.active.bundle_id],
             "previous": [self.previous.label, self.previous.bundle_id],
+            "failed": sorted(self.failed),
             "ledger_head": self.ledger_head,
             "venue_account": self.venue_account,
             "session": self.session,
@@ -295,6 +299,7 @@ class Fold:
             raise CorruptionError(f"snapshot format {body.get('format')!r}", "journal", "start with the runner that wrote it")
         self.engine.load_account(body["account"].encode())
         self.active, self.previous = ActiveModel(*body["active"]), ActiveModel(*body["previous"])
+        self.failed = set(body.get("failed", ()))
         model = self._load_model(self.active.label, self.active.bundle_id) if self.active.bundle_id else None
         self.engine.signals.swap(model)
         self._signals(body)

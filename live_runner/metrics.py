@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wsgiref.simple_server import WSGIServer
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from trading_platform.contracts import names
@@ -16,6 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._server: WSGIServer | None = None
         registry = self.registry
         self.rows = Counter(names.METRIC_ROWS, "Rows closed", registry=registry)
         self.decisions = Counter(names.METRIC_DECISIONS, "Decisions journaled", registry=registry)
@@ -38,8 +41,15 @@ class Metrics:
         if port == 0:
             return
         try:
-            start_http_server(port, address, registry=self.registry)
+            self._server, _ = start_http_server(port, address, registry=self.registry)
         except OSError as error:
             raise InputError(
                 f"port {port} is taken: {error.strerror}", "metrics", "stop what uses it, or give another --metrics-port (0 = off)"
             ) from error
+
+    def close(self) -> None:
+        """Give the port back."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None

@@ -44,7 +44,6 @@ from trading_platform.registry.object_store import open_store
 
 STATES = ("STARTING", "RECONCILING", "READY", "HALTED", "REDUCING", "FLATTENING", "STOPPED")
 STATE_OF = {KillLevel.NONE: "READY", KillLevel.HALT_NEW: "HALTED", KillLevel.REDUCE: "REDUCING", KillLevel.FLATTEN: "FLATTENING"}
-GUARD = "runner"
 MOST_TROUBLES = 5  # failures in a row before new risk stops
 
 
@@ -298,12 +297,11 @@ class Runner:
         """Between two rows: requests for a model, failures of the one in use."""
         rules = self.settings.profile.models
         signals = self.fold.engine.signals
-        if self.fold.active.label and max(signals.failures, self.day.slow_rows) >= rules.max_inference_failures:
-            reason = (
-                str(signals.last_failure.what) if signals.last_failure is not None else f"{self.day.slow_rows} rows over the time budget"
-            )
-            await self.swapper.roll_back(GUARD, reason, self.calendar.next_session(session))
-            self.day.slow_rows = 0
+        if self.fold.active.label and max(signals.failures, self.day.inference.slow_rows) >= rules.max_inference_failures:
+            failure, slow = signals.last_failure, self.day.inference.slow_rows
+            reason = str(failure.what) if failure is not None else f"{slow} rows over the time budget"
+            await self.swapper.roll_back(control.GUARD, reason, self.calendar.next_session(session))
+            self.day.inference.slow_rows = 0
         if self.day.times.may_swap(session, self.clock.now_ns()):
             following = self.calendar.next_session(session) if self.inputs.timeframe == "1Day" else session
             await self.swapper.poll(following)
@@ -343,6 +341,7 @@ class Runner:
         self.journal.close()
         self.broker.close()
         self.shared.close()
+        self.metrics.close()
         self._lock.release()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from live_runner.control import CONFIRM, new_command
+from live_runner.control import CONFIRM, GUARD, new_command
 from live_runner.fold import ActiveModel, Fold
 from live_runner.metrics import Metrics
 from live_runner.model_slot import Authority, Candidate, Health, check_age, check_health
@@ -181,7 +181,7 @@ class Swapper:
         fallback = await self._shared.call(self._shared.slots.fallback_model, None) if self._shared.configured else None
         choices = [self._fold.previous, ActiveModel(fallback or "")]
         for choice in choices:
-            if not choice.label or choice.label == self._fold.active.label:
+            if not choice.label or choice.label == self._fold.active.label or (by == GUARD and choice.label in self._fold.failed):
                 continue
             try:
                 candidate = self._authority.examine(choice.label, choice.bundle_id or None, self._fold.ledger_head)

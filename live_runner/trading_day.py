@@ -14,6 +14,7 @@ from live_runner.broker import Broker
 from live_runner.clock import SECOND, Clock, stopwatch_ns
 from live_runner.desk import Desk
 from live_runner.fold import Fold, context_body
+from live_runner.inference_watch import InferenceWatch, loop_lag_ns
 from live_runner.intake import Intake
 from live_runner.journal import Entry
 from live_runner.metrics import Metrics
@@ -92,7 +93,7 @@ class TradingDay:
         self._rows_in_session = 0
         self._rows_since_snapshot = 0
         self._pending: set[int] = set()
-        self.slow_rows = 0  # consecutive rows whose inference took longer than its budget (T23)
+        self.inference = InferenceWatch(profile.models.inference_timeout_ms)
 
     # ---------------------------------------------------------------- timers
 
@@ -262,12 +263,12 @@ class TradingDay:
         if provenance != "live":
             await self._recorder.note(Kind.ROW, f"{self._timeframe}:{timestamp}", body)
             return
+        lag = await loop_lag_ns()
         started = stopwatch_ns()
         block = self._fold.engine.signals.step(panel)
         inferred = stopwatch_ns()
         body["inference"] = "failed" if self._fold.engine.signals.failures else "ok"
-        slow = (inferred - started) / 1e6 > self._profile.models.inference_timeout_ms
-        self.slow_rows = self.slow_rows + 1 if slow else 0
+        self.inference.judge(inferred - started, lag, float(block.coverage[0]))
         self._fold.note_naked()
         decision = self._fold.engine.decide(panel, block, context)
         self._fold.row = (panel, block, context)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
-from market import ACCOUNT, Exchange, World
+from market import ACCOUNT, Exchange, World, make_world
 
+from live_runner.inference_watch import InferenceWatch, loop_lag_ns
 from live_runner.runner import Runner
 from trading_platform.contracts.canonical import canonical_bytes
 from trading_platform.contracts.journal import JournalReader, Kind
 from trading_platform.contracts.ledger import LedgerReader
+from trading_platform.contracts.names import REDIS_ACTIVE, redis_prefix
 from trading_platform.registry.ledger import promote
 from trading_platform.registry.redis_server import RedisServer
 from trading_platform.registry.slots import Slots
@@ -177,3 +181,62 @@ def test_three_failures_fall_back_to_hold_and_nothing_is_liquidated(
     assert [bool(d["bundle_ids"]) for d in decisions] == [True] * 8 + [False] * 4
     assert [d["orders"] for d in decisions[5:]] == [[]] * 7
     assert venue.positions() == runner.fold.positions() != {}
+
+
+class EveryModelFails(Runner):
+    """Asks for a second bundle after the fourth row; from the fifth on, whatever is active fails."""
+
+    request: tuple[str, str] = ("", "")
+    rows = 0
+
+    async def _between_rows(self, session: int) -> None:
+        self.rows += 1
+        if self.rows == 4:
+            self.shared.slots.stage("daily", *self.request)
+        await super()._between_rows(session)
+        bound = self.fold.engine.signals._bound
+        if self.rows >= 5 and bound is not None:
+            bound.inference._session = None
+
+
+def test_failures_fall_back_to_the_previous_bundle_then_to_the_fallback_model_then_to_hold(
+    tmp_path: Path, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    world = make_world(tmp_path / "home", traded=17)
+    first, second = world.bundle("momentum", "1", MOMENTUM), world.bundle("reversal", "1.2", REVERSAL)
+    safe = world.bundle("safe", "3", {"returns_21d": 0.1})
+    world.stage(redis_url, *first)
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    client.hset(redis_prefix(ACCOUNT, "paper") + REDIS_ACTIVE, "fallback_model", safe[0])
+    EveryModelFails.request = second
+    runner = play(world, exchange(world).url, EveryModelFails, redis_url=redis_url, confirm_as="demo")
+    swaps = [(swap["label"], swap["by"]) for swap in bodies(runner, Kind.SWAP)]
+    assert swaps == [(first[0], "request"), (second[0], "request"), (first[0], "runner"), (safe[0], "runner"), ("", "runner")]
+    used = [tuple(body["decision"]["bundle_ids"]) for body in bodies(runner, Kind.DECISION)]
+    assert used == [(first[1],)] * 4 + [(second[1],)] * 4 + [(first[1],)] * 3 + [(safe[1],)] * 3 + [()] * 3
+    assert runner.fold.failed == {first[0], second[0], safe[0]} and runner.fold.positions() != {}
+
+
+def test_a_slow_row_counts_only_where_the_loop_kept_up_and_the_row_was_complete() -> None:
+    watch, ms = InferenceWatch(100.0), 1_000_000
+    for took, lag, coverage, expected in [
+        (101 * ms, 0, 1.0, 1),
+        (101 * ms, 20 * ms, 1.0, 1),  # the loop was behind: no proof, and no acquittal either
+        (101 * ms, 19 * ms, 0.999, 1),  # a bar was missing
+        (101 * ms, 19 * ms, 1.0, 2),
+        (100 * ms, 50 * ms, 0.5, 0),
+        (900 * ms, 0, 1.0, 1),
+    ]:
+        watch.judge(took, lag, coverage)
+        assert watch.slow_rows == expected
+
+
+def test_the_lag_of_the_loop_is_what_blocks_it() -> None:
+    async def measured() -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        calm = await loop_lag_ns()
+        loop.call_soon(time.sleep, 0.03)
+        return calm, await loop_lag_ns()
+
+    calm, blocked = asyncio.run(measured())
+    assert blocked >= 30_000_000 and calm < blocked
