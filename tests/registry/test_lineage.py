@@ -102,7 +102,7 @@ class Scene:
         )
         return client
 
-    def walk(self, rerun: Callable[[str], bool] = lambda decision: True) -> list[Link]:
+    def walk(self, rerun: Callable[[str], bool | None] = lambda decision: True) -> list[Link]:
         return lineage(self.order, self.places, rerun)
 
     def file(self, pattern: str) -> Path:
@@ -144,6 +144,13 @@ def test_every_link_of_a_sound_order_holds(scene: Scene) -> None:
 
 def test_a_decision_that_comes_out_differently_breaks_its_link(scene: Scene) -> None:
     assert [link.name for link in broken(scene.walk(lambda decision: False))] == ["re-run of the decision"]
+
+
+def test_a_decision_of_other_code_is_called_hash_verified_and_never_re_run(scene: Scene) -> None:
+    links = scene.walk(lambda decision: None)
+    assert broken(links) == []
+    names = [link.name for link in links]
+    assert "decision hash-verified, not re-executed" in names and "re-run of the decision" not in names
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,10 @@ from trading_platform.registry.lineage import Link, Places, broken, lineage
 REPLAY_S = 300
 
 
-def replays_equal(settings: Settings, pipeline: Pipeline, decision_id: str) -> bool:
-    """Whether the runner's replay of the journal comes to the same bytes for this decision. TransientError when it cannot run."""
+def replays_equal(settings: Settings, pipeline: Pipeline, decision_id: str) -> bool | None:
+    """Whether the runner's replay of the journal comes to the same bytes for this decision; None where it has other code. TransientError when
+    it cannot run.
+    """
     command = [
         sys.executable, "-m", "live_runner", "replay", "--home", str(settings.home), "--account", settings.account, "--mode", settings.mode,
         "--pipeline", pipeline.name, "--profile", settings.profile, "--decision", decision_id, "--json",
@@ -31,6 +33,8 @@ def replays_equal(settings: Settings, pipeline: Pipeline, decision_id: str) -> b
     except json.JSONDecodeError:
         said = " ".join(done.stderr.split()[-40:])
         raise TransientError(f"the replay did not run: {said}", "live-runner replay", "run it by hand and read what it says") from None
+    if not answer["same_code"]:
+        return None
     return answer["decisions"] == 1 and not answer["different"]
 
 
@@ -42,20 +46,26 @@ def pipeline_of(settings: Settings) -> Pipeline:
     return next(pipeline for pipeline in PIPELINES if pipeline.timeframe == timeframe)
 
 
-def explain_order(settings: Settings, order_id: str, as_json: bool, pipeline: Pipeline | None = None, screen: Screen | None = None) -> int:
-    """Walk an order back and show every link; 0 when all hold, 1 on a break."""
+def links_of(settings: Settings, order_id: str, pipeline: Pipeline | None = None) -> list[Link]:
+    """Walk an order back; the settings name its account and mode."""
     place = Workplace(settings)
-    pipeline = pipeline or pipeline_of(settings)
+    traded = pipeline or pipeline_of(settings)
     places = Places(settings.journal_path, settings.ledger_path, place.store, settings.lake_dir, place.source.read)
-    links = lineage(order_id, places, lambda decision_id: replays_equal(settings, pipeline, decision_id))
+    return lineage(order_id, places, lambda decision_id: replays_equal(settings, traded, decision_id))
+
+
+def explain_order(settings: Settings, order_id: str, as_json: bool) -> int:
+    """Walk an order back and show every link; 0 when all hold, 1 on a break."""
+    links = links_of(settings, order_id)
     if as_json:
         print(json.dumps({"order": order_id, "links": [{**asdict(link), "ok": link.ok} for link in links]}))
     else:
-        _show(links, settings, screen or Screen())
+        show_links(links, settings, Screen())
     return 1 if broken(links) else 0
 
 
-def _show(links: list[Link], settings: Settings, screen: Screen) -> None:
+def show_links(links: list[Link], settings: Settings, screen: Screen) -> None:
+    """A line per link and one that counts them."""
     home = f"{settings.home}/"
     rows = []
     for link in links:

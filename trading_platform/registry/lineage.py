@@ -20,7 +20,8 @@ from trading_platform.contracts.manifest import SOURCE, Manifest
 from trading_platform.registry.bundle import METADATA, bundle_prefix, find_bundle
 from trading_platform.registry.object_store import ObjectStore
 
-Rerun = Callable[[str], bool]
+Rerun = Callable[[str], bool | None]
+NOT_RE_EXECUTED = "decision hash-verified, not re-executed"
 OpenSource = Callable[[str], bytes]
 
 
@@ -53,7 +54,8 @@ class Places:
 def lineage(order_id: str, places: Places, rerun: Rerun) -> list[Link]:
     """The links of one order, in walking order. order_id: our client id or the venue's.
 
-    rerun: decides the journaled row again and says whether the decision's bytes are equal. A missing or damaged piece is a broken link, and
+    rerun: decides the journaled row again and says whether the decision's bytes are equal, None where other code or packages than those that
+    decided would have to do it: then the chain's hashes stand alone (T39) and the link says so. A missing or damaged piece is a broken link, and
     the walk goes on where it can. Raises InputError when the journal knows no such order.
     """
     with JournalReader(places.journal) as reader:
@@ -149,8 +151,17 @@ def _decision(reader: JournalReader, intent: Record, decision: Record, rerun: Re
     found = "not in the journal" if row is None else str(row.body["known_at"])
     yield Link("row", f"{path}#{row.seq}" if row is not None else str(path), str(body["known_at"]), found)
     content = sha256_hex(canonical_bytes(body))
-    again = _attempt("re-run of the decision", f"{path}#{decision.seq}", content, lambda: content if rerun(decision.key) else "other bytes")
-    yield again
+    yield _again(rerun, decision, f"{path}#{decision.seq}", content)
+
+
+def _again(rerun: Rerun, decision: Record, where: str, content: str) -> Link:
+    try:
+        equal = rerun(decision.key)
+    except (TradingError, OSError) as error:
+        return Link("re-run of the decision", where, content, error.what if isinstance(error, TradingError) else type(error).__name__)
+    if equal is None:
+        return Link(NOT_RE_EXECUTED, where, content, content)
+    return Link("re-run of the decision", where, content, content if equal else "other bytes")
 
 
 def _swap(reader: JournalReader, bundle_id: str, before: int) -> Record | None:
