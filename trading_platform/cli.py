@@ -121,6 +121,12 @@ def main(argv: list[str] | None = None) -> int:
     except TradingError as error:
         print(f"trading-platform {arguments.command}: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a disk that is full, a folder that may not be written: no bug of ours, and nothing a trace explains
+        fix = "check that the folder can be written and the disk has room, or give another --home"
+        print(
+            f"trading-platform {arguments.command}: {error.strerror or error}\n  where: {error.filename}\n  fix:   {fix}", file=sys.stderr
+        )
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 from journals import JournalBook
 
-from trading_platform.assets.bring_current import MaterializationError, bring_current
+from trading_platform.assets.bring_current import bring_current
+from trading_platform.assets.failures import MaterializationError
 from trading_platform.assets.graph import build_graph
 from trading_platform.assets.inputs import latest
 from trading_platform.assets.instance import prepare_instance

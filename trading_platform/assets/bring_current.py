@@ -11,19 +11,15 @@ from dataclasses import dataclass, replace
 import dagster as dg
 
 from trading_platform.assets.currency import Currency, currency
+from trading_platform.assets.failures import failure_of
 from trading_platform.assets.graph import Graph
 from trading_platform.assets.inputs import newest_of
 from trading_platform.assets.workplace import Workplace
-from trading_platform.contracts.errors import TradingError
 from trading_platform.contracts.manifest import UNPARTITIONED
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the events are in the instance; a person sees Steps
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
-
-
-class MaterializationError(TradingError):
-    """A materialization failed, or a blocking check did; assets below it were left as they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +131,7 @@ def _materialize(definitions: dg.Definitions, graph: Graph, instance: dg.Dagster
         run_config=QUIET, asset_selection=selection, instance=instance, partition_key=key, tags=tags, raise_on_error=False
     )
     if not result.success:
-        where = f"asset {batch[0].asset}, partition {first}, run {result.run_id}"
-        raise MaterializationError(_failure(result), where, "look at the run in the Dagster UI: make dev")
+        raise failure_of(result, f"asset {batch[0].asset}, partition {first}, run {result.run_id}")
     stats = instance.get_run_record_by_id(result.run_id)
     seconds = 0.0 if stats is None or stats.start_time is None or stats.end_time is None else stats.end_time - stats.start_time
     return [replace(step, run_id=result.run_id, seconds=seconds) for step in batch]
-
-
-def _failure(result: dg.ExecuteInProcessResult) -> str:
-    checks = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed and check.blocking]
-    if checks:
-        return f"blocking checks failed: {', '.join(checks)}"
-    for event in result.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            cause = error.cause if error is not None and error.cause is not None else error
-            return "the run failed" if cause is None else cause.message.strip()
-    return "the run failed"
