@@ -16,7 +16,7 @@ from live_runner.clock import SECOND, Clock
 from live_runner.fold import Fold
 from live_runner.kill_points import KillPoint
 from live_runner.metrics import Metrics
-from live_runner.orders import VENUE_STATUS, LiveOrder, event_body, fill_body, make_intent, same_order
+from live_runner.orders import TERMINAL, VENUE_STATUS, LiveOrder, event_body, fill_body, make_intent, same_order
 from live_runner.recorder import Recorder
 from live_runner.wire_time import instant_ns
 from trading_platform.contracts.checks import KillLevel
@@ -325,10 +325,13 @@ class Desk:
         if order is None:
             await self._foreign(data)
             return
+        status = VENUE_STATUS.get(str(venue_order.get("status")))
+        if order.status in TERMINAL and not order.venue_order_id and status is not None and status.is_open:
+            await self._event(order, status, "trade_updates", str(venue_order["id"]), "it came to life after we had given it up")
+            await self._broker.cancel(str(venue_order["id"]))
         if data["event"] in FILLS:
             await self._fill(order, data)
             return
-        status = VENUE_STATUS.get(str(venue_order.get("status")))
         if lots_of(str(venue_order.get("filled_qty") or "0")) > order.filled_lots:
             self.gap = True
         if status is None:
