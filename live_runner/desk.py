@@ -27,7 +27,7 @@ from trading_platform.engine.engine import protective_side
 
 THROTTLE_NS = SECOND
 LOOK_UP_NS = 2 * SECOND
-GONE_NS = 10 * SECOND  # an order the venue does not know this long after its intent never reached it
+GONE_NS = 10 * SECOND  # an order the venue does not know this long after it was sent never reached it
 CONFIRM_S = 3.0  # real seconds to wait for a cancel's confirmation
 MOST_THROTTLES = 5
 FILLS = ("fill", "partial_fill")
@@ -59,6 +59,7 @@ class Desk:
         self._symbols = {instrument.symbol: name for name, instrument in fold.instruments.items()}
         self._later: list[tuple[int, str]] = []
         self._throttled: dict[str, int] = {}
+        self._sent: dict[str, int] = {}  # when an order was handed to the network last
         self.gap = False  # a fill was missed: activities must be read
         self.before: Callable[[int], Awaitable[None]] | None = None  # brings corporate actions up to an instant
 
@@ -135,6 +136,7 @@ class Desk:
         replaced = self._fold.book.orders.get(order.intent.replaces or "")
         if order.intent.replaces and (replaced is None or not replaced.status.is_open):
             return Answer(Verdict.REJECTED, reason="the order it replaces is gone")
+        self._sent[order.intent.client_order_id] = self._clock.now_ns()
         self._kill.reach("post", "before")
         if replaced is None:
             answer = await self._broker.submit(order.intent)
@@ -212,10 +214,11 @@ class Desk:
 
     async def _given_up(self, order: LiveOrder) -> None:
         """Nobody wants this order any more and the venue has none; a request may still be on its way, so it is over only after a while."""
-        if self._clock.now_ns() - order.journaled_at >= GONE_NS:
+        since = max(order.journaled_at, order.valid_from, self._sent.get(order.intent.client_order_id, 0))
+        if self._clock.now_ns() - since >= GONE_NS:
             await self._event(order, OrderStatus.CANCELED, "look_up", reason="it never reached the venue")
         else:
-            self.schedule(order, order.journaled_at + GONE_NS)
+            self.schedule(order, since + GONE_NS)
 
     async def _break(self, what: str, instrument_id: str = "") -> None:
         await self._recorder.note(Kind.BREAK, instrument_id or "account", {"what": what, "instrument_id": instrument_id or None})

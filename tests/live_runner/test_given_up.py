@@ -32,6 +32,7 @@ class Venue:
     def __init__(self) -> None:
         self.cancelled: list[str] = []
         self.posts = 0
+        self.now = 60 * 10**9
 
     async def submit(self, intent: Any) -> Answer:
         self.posts += 1
@@ -58,7 +59,7 @@ def given_up(venue: Venue) -> tuple[Desk, OrderBook]:
     async def drain() -> None:
         return None
 
-    clock = SimpleNamespace(now_ns=lambda: 60 * 10**9)
+    clock = SimpleNamespace(now_ns=lambda: venue.now)
     fold = SimpleNamespace(
         book=book, instruments={"us:AAA": SimpleNamespace(symbol="AAA", ticks_per_unit=100)}, level=KillLevel.HALT_NEW, breaks=[]
     )
@@ -79,3 +80,20 @@ def test_an_order_that_comes_to_life_after_it_was_given_up_is_cancelled_at_once(
     assert venue.cancelled == ["venue-1"] and order.venue_order_id == "venue-1"
     asyncio.run(desk.handle_update({"event": "new", "order": {**ORDER, "status": "new", "filled_qty": "0"}}))
     assert venue.cancelled == ["venue-1"], "an old message of an order the venue has confirmed asks for nothing"
+
+
+def test_an_order_whose_request_may_still_travel_is_not_given_up() -> None:
+    """A daily order is journaled the evening before: what counts is when it was sent, not when it was on disk."""
+    venue = Venue()
+    desk, book = given_up(venue)
+    order, fold = book.orders["tp1"], desk._fold
+    fold.level = KillLevel.NONE
+    asyncio.run(desk.send([order]))
+    assert venue.posts == 2 and order.status is OrderStatus.UNKNOWN  # asked for once, and sent again under the same id
+    fold.level = KillLevel.HALT_NEW
+    venue.now += 9 * 10**9
+    asyncio.run(desk.resolve(order))
+    assert order.status is OrderStatus.UNKNOWN and min(desk.timers()) <= venue.now + 10**9
+    venue.now += 2 * 10**9
+    asyncio.run(desk.resolve(order))
+    assert order.status is OrderStatus.CANCELED and venue.posts == 2
