@@ -33,6 +33,7 @@ class Metrics:
         self.state = Gauge(names.METRIC_STATE, "Runner state, 1 for the current one", ["state"], registry=registry)
         self.kill = Gauge(names.METRIC_KILL, "Latched kill level, 0 none to 3 flatten", registry=registry)
         self.model_age = Gauge(names.METRIC_MODEL_AGE, "Sessions since the bundle's last training row", registry=registry)
+        self.copies_dropped = Gauge(names.METRIC_COPIES_DROPPED, "Copies that never reached Redis since the start", registry=registry)
         self.latency = Histogram(names.METRIC_LATENCY, "Seconds per stage", ["stage"], buckets=LATENCY_BUCKETS, registry=registry)
         self.commit = Histogram(names.METRIC_JOURNAL, "Seconds per journal transaction", buckets=COMMIT_BUCKETS, registry=registry)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from live_runner.clock import Clock
@@ -18,7 +19,9 @@ class Recorder:
         self._fold = fold
         self._clock = clock
         self._nobody = nobody  # session id of records before the first session: account/mode
-        self.since_snapshot = 0
+        self.watched: Callable[[tuple[Record, ...]], None] = lambda records: (
+            None
+        )  # told what is on disk, after the fold; must return at once
 
     def now(self) -> int:
         """The clock's time, UTC ns."""
@@ -35,7 +38,7 @@ class Recorder:
         records = await self._journal.commit(entries)
         for record in records:
             self._fold.apply(record, decided)
-        self.since_snapshot += len(records)
+        self.watched(records)
         return records
 
     async def note(self, kind: Kind, key: str, body: Any) -> Record:

@@ -14,6 +14,7 @@ from live_runner import control
 from live_runner.broker import AlpacaBroker, Broker
 from live_runner.clock import Inbox, LockstepClock, Pace, Wake, WallClock
 from live_runner.commands import Operator
+from live_runner.copies import Copies
 from live_runner.desk import Desk
 from live_runner.feed import DATA, TRADE_UPDATES, BarStream, TradeUpdates
 from live_runner.fold import action_table, build_fold
@@ -90,6 +91,8 @@ class Runner:
         self.desk = Desk(self.broker, self.fold, self.recorder, self.clock, self._kill, self.metrics, settings.account, self.drain)
         self.gate = Gate(self.broker, self.fold, self.recorder, self.desk, patient=not settings.lockstep)
         self.shared = SharedState(settings.redis_url, settings.account, settings.mode)
+        self.copies = Copies(self.shared, self.metrics, lambda: self.fold.active.label)
+        self.recorder.watched = self.copies.of
         authority = Authority(self._store, settings.ledger, settings.account, settings.mode, inputs)
         self.swapper = Swapper(
             inputs.slot,
@@ -340,6 +343,7 @@ class Runner:
         await self.clock.close()
         self.journal.close()
         self.broker.close()
+        await self.copies.finish()
         self.shared.close()
         self.metrics.close()
         self._lock.release()

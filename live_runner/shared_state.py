@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -38,7 +38,7 @@ class SharedState:
     """The Redis keys of one account and mode. `url` empty: there is no Redis, every call returns its default."""
 
     def __init__(self, url: str, account: str, mode: str) -> None:
-        self._thread = ThreadPoolExecutor(1, "redis")
+        self._thread, self._copying = ThreadPoolExecutor(1, "redis"), ThreadPoolExecutor(1, "redis-copies")
         self._quiet_until = 0
         self._prefix = names.redis_prefix(account, mode)
         self.configured = bool(url)
@@ -79,12 +79,12 @@ class SharedState:
         # The same host may take its own lease over: the flock beside the journal already proved that the old process is gone.
         return str(self._redis.eval(_LEASE, 1, self._prefix + names.REDIS_LEASE, self._holder, LEASE_MS))
 
-    async def call(self, function: Callable[[], T], default: T) -> T:
-        """Run `function` in Redis' thread; `default` when there is no Redis, it failed just now, or it fails now."""
+    async def call(self, function: Callable[[], T], default: T, thread: ThreadPoolExecutor | None = None) -> T:
+        """Run `function` in Redis' thread (or another); `default` when there is no Redis, it failed just now, or it fails now."""
         if not self.configured or stopwatch_ns() < self._quiet_until:
             return default
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self._thread, function)
+            result = await asyncio.get_running_loop().run_in_executor(thread or self._thread, function)
         except (redis.RedisError, TransientError):
             self.answers, self._quiet_until = False, stopwatch_ns() + QUIET_NS
             return default
@@ -115,19 +115,27 @@ class SharedState:
         """Copy the journal's level."""
         await self.call(lambda: self._redis.set(self._prefix + names.REDIS_KILL, level.name), None)
 
-    async def publish(self, copies: list[tuple[str, Mapping[str, str]]]) -> None:
-        """Append copies to streams, in one round trip."""
+    async def publish(self, make: Callable[[], tuple[Sequence[tuple[str, Mapping[str, str]]], Mapping[str, Mapping[str, str]]]]) -> bool:
+        """Append what `make` returns to bounded streams and replace hashes, in one round trip; whether it arrived.
 
-        def send() -> None:
-            pipe = self._redis.pipeline(transaction=False)
-            for stream, fields in copies:
+        make: ((stream, fields), ...) and key -> fields. It runs in a thread of the copies, so no lease and no swap waits behind them.
+        """
+
+        def send() -> bool:
+            entries, hashes = make()
+            pipe = self._redis.pipeline(transaction=True)
+            for stream, fields in entries:
                 pipe.xadd(self._prefix + stream, dict(fields), maxlen=STREAM_LENGTH, approximate=True)
+            for key, fields in hashes.items():
+                pipe.delete(self._prefix + key)
+                pipe.hset(self._prefix + key, mapping=dict(fields))
             pipe.execute()
+            return True
 
-        if copies:
-            await self.call(send, None)
+        return await self.call(send, False, self._copying)
 
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
+        self._copying.shutdown(wait=True, cancel_futures=True)
         if self._redis is not None:
             self._redis.close()

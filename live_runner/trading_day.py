@@ -31,7 +31,7 @@ from trading_platform.contracts.decision import Decision, DecisionTrace
 from trading_platform.contracts.errors import TransientError
 from trading_platform.contracts.ids import session_id
 from trading_platform.contracts.journal import Kind
-from trading_platform.contracts.orders import OrderStatus
+from trading_platform.contracts.orders import Leg, OrderStatus
 from trading_platform.contracts.panel import TIMEFRAME_NS
 from trading_platform.contracts.profile import Profile
 from trading_platform.contracts.session_inputs import Universe
@@ -238,7 +238,8 @@ class TradingDay:
         if timestamp not in self._pending or not self._fold.in_session:
             return
         self._pending = {at for at in self._pending if at > timestamp}
-        await self._desk.cancel(self._leftovers())
+        # An order that flattens stays: taking it back for a moment would only delay the exit.
+        await self._desk.cancel([order for order in self._leftovers() if order.intent.leg is not Leg.FLATTEN])
         await self._desk.protect()
         known_at = timestamp + TIMEFRAME_NS[self._timeframe]
         fresh = self._clock.now_ns() < known_at + TIMEFRAME_NS[self._timeframe]

@@ -48,6 +48,7 @@ METRIC_STATE = "trading_runner_state"
 METRIC_KILL = "trading_kill_level"
 METRIC_MODEL_AGE = "trading_model_age_sessions"
 METRIC_SWAPS = "trading_swaps_total"
+METRIC_COPIES_DROPPED = "trading_copies_dropped"
 METRIC_JOURNAL = "trading_journal_commit_seconds"
 
 
