@@ -20,8 +20,9 @@ REPLAY_S = 300
 
 
 def replays_equal(settings: Settings, pipeline: Pipeline, decision_id: str) -> bool | None:
-    """Whether the runner's replay of the journal comes to the same bytes for this decision; None where it has other code. TransientError when
-    it cannot run.
+    """Whether the runner's replay of the journal comes to the same bytes for this decision; None where it has other code.
+
+    TransientError when it cannot run.
     """
     command = [
         sys.executable, "-m", "live_runner", "replay", "--home", str(settings.home), "--account", settings.account, "--mode", settings.mode,

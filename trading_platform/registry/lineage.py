@@ -54,8 +54,9 @@ class Places:
 def lineage(order_id: str, places: Places, rerun: Rerun) -> list[Link]:
     """The links of one order, in walking order. order_id: our client id or the venue's.
 
-    rerun: decides the journaled row again and says whether the decision's bytes are equal, None where other code or packages than those that
-    decided would have to do it: then the chain's hashes stand alone (T39) and the link says so. A missing or damaged piece is a broken link, and
+    rerun: decides the journaled row again and says whether the decision's bytes are equal, None where other code or packages than those
+    that decided would have to do it: then the chain's hashes stand alone (T39) and the link says so. A missing or damaged piece is a
+    broken link, and
     the walk goes on where it can. Raises InputError when the journal knows no such order.
     """
     with JournalReader(places.journal) as reader:
