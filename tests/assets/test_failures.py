@@ -40,6 +40,17 @@ def test_a_bug_is_named_with_its_class_and_where_to_look() -> None:
     assert (error.where, error.fix) == ("asset broken", LOOK)
 
 
+def test_a_blocking_check_says_what_it_found() -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("calendar", asset="bars", blocking=True)])
+    def bars() -> dg.MaterializeResult:
+        return dg.MaterializeResult(
+            check_results=[dg.AssetCheckResult(check_name="calendar", passed=False, metadata={"rows": 2, "first": "AAA on a Sunday"})]
+        )
+
+    result = dg.materialize([bars], raise_on_error=False, run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}})
+    assert failure_of(result, "asset bars").what == "blocking checks failed: calendar (rows 2, first AAA on a Sunday)"
+
+
 def test_a_home_that_cannot_be_written_is_one_message(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert main(["doctor", "--home", str(tmp_path / "file" / "home")]) in (0, 1, 2)

@@ -178,6 +178,31 @@ def test_a_plain_folder_reads_spans_symbols_and_optional_fields(folder: Path, ca
     assert [file.name for file in source.files()] == ["1Day/bars.parquet"]
 
 
+@pytest.mark.parametrize(
+    ("ratio", "dividend", "day"),
+    [
+        (0.0, 0.0, date(2012, 1, 9)),
+        (-2.0, 0.0, date(2012, 1, 9)),
+        (None, 0.0, date(2012, 1, 9)),
+        (1.0, -0.5, date(2012, 1, 9)),
+        (2.0, 0.0, None),
+    ],
+)
+def test_an_impossible_corporate_action_is_named_with_its_row(
+    folder: Path, calendar: MarketCalendar, ratio: float | None, dividend: float, day: date | None
+) -> None:
+    columns = {"symbol": ["AAA", "AAA"], "ex_date": [date(2012, 1, 5), day], "cash_dividend": [0.1, dividend], "split_ratio": [1.0, ratio]}
+    pl.DataFrame(columns).write_parquet(folder / "corporate_actions.parquet")
+    with pytest.raises(InputError, match="for AAA on .* is no corporate action") as caught:
+        FileSource(folder, calendar).corporate_actions()
+    assert caught.value.where == "corporate_actions.parquet, row 1"
+
+
+def test_a_span_without_any_bar_names_the_settings_that_choose_it(folder: Path, calendar: MarketCalendar) -> None:
+    with pytest.raises(InputError, match=r"no daily bars to 2004-12-31(.|\n)*TRADING_DAILY_LAST"):
+        FileSource(folder, calendar, None, date(2004, 12, 31)).bars("1Day")
+
+
 def test_a_wrong_actions_file_is_named(folder: Path, calendar: MarketCalendar) -> None:
     pl.DataFrame({"symbol": ["AAA"], "ex_date": ["2012-01-05"]}).write_parquet(folder / "corporate_actions.parquet")
     with pytest.raises(InputError, match=r"ex_date is String, expected Date(.|\n)*corporate_actions.parquet"):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 import dagster as dg
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from trading_platform.contracts import errors
 from trading_platform.contracts.errors import InputError, TradingError
 
 LOOK = "look at the run in the Dagster UI: make dev"
+MOST_WORDS = 300  # characters of one check's own account
 OURS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, TradingError)}
 
 
@@ -24,13 +25,20 @@ class RefusedInputError(MaterializationError, InputError):
 
 def failure_of(result: dg.ExecuteInProcessResult, where: str) -> MaterializationError:
     """The error of a failed run. where: asset, partition and run, added to what the error itself names."""
-    checks = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed and check.blocking]
+    checks = [f"{check.check_name}{_why(check)}" for check in result.get_asset_check_evaluations() if not check.passed and check.blocking]
     if checks:
         return MaterializationError(f"blocking checks failed: {', '.join(checks)}", where, LOOK)
     for event in result.all_events:
         if event.is_step_failure:
             return told(event.step_failure_data.error, where)
     return MaterializationError("the run failed", where, LOOK)
+
+
+def _why(check: dg.AssetCheckEvaluation) -> str:
+    """What the check itself says about its failure, in brackets."""
+    facts = ((key, item.value) for key, item in check.metadata.items() if isinstance(item.value, (str, int, float)) and item.value != "")
+    said = check.description or ", ".join(f"{key} {value}" for key, value in facts)
+    return f" ({said[:MOST_WORDS]})" if said else ""
 
 
 def told(error: SerializableErrorInfo | None, where: str) -> MaterializationError:

@@ -119,6 +119,10 @@ class FileSource:
         if timeframe == "1Day":
             start, end = start or self._daily[0], end or self._daily[1]
         table = self._read_bars(timeframe, start, end)
+        if table.is_empty() and timeframe == "1Day":
+            what = f"no daily bars {f'from {start} ' if start else ''}to {end or 'today'}" if start or end else "no daily bars"
+            fix = "give bars of this span, or set TRADING_DAILY_FIRST and TRADING_DAILY_LAST to a span that the files hold"
+            raise InputError(what, f"{timeframe}/*.parquet of {self._root.name}", fix)
         known = sorted(set(table["symbol"].unique().to_list()) - FIELD_SYMBOLS.keys())
         self._refuse_unknown(timeframe, symbols, known)
         wanted = table.filter(pl.col("symbol").is_in(list(symbols) if symbols is not None else known))
@@ -180,6 +184,14 @@ class FileSource:
             return pl.DataFrame(schema=ACTION_SCHEMA)
         path = self._layout.actions[0]
         table = self._table(path, {"symbol": pl.String, "ex_date": pl.Date, "cash_dividend": pl.Float64, "split_ratio": pl.Float64})
+        sound = (pl.col("split_ratio").is_finite() & (pl.col("split_ratio") > 0.0)).fill_null(False)
+        sound &= (pl.col("cash_dividend").is_finite() & (pl.col("cash_dividend") >= 0.0)).fill_null(False)
+        bad = table.with_row_index("row").filter(~sound | pl.col("symbol").is_null() | pl.col("ex_date").is_null()).head(1)
+        if bad.height:
+            row, symbol, day, dividend, ratio = bad.row(0)
+            what = f"cash_dividend {dividend}, split_ratio {ratio} for {symbol} on {day} is no corporate action"
+            fix = "name symbol and ex_date; a ratio is positive (1.0 for none), a dividend is not negative (0.0 for none)"
+            raise InputError(what, f"{self._name(path)}, row {row}", fix)
         exact = pl.Series("split_ratio", [simple_ratio(ratio) for ratio in table["split_ratio"].to_list()], dtype=pl.Float64)
         return self._identified(table.with_columns(exact), "ex_date").select(list(ACTION_SCHEMA)).sort("instrument_id", "ex_date")
 
