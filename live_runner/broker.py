@@ -20,6 +20,7 @@ from alpaca.data.historical import StockHistoricalDataClient
 from alpaca.trading.client import TradingClient
 from requests.adapters import HTTPAdapter
 
+from live_runner.wire_time import instant_ns
 from trading_platform.contracts.errors import InputError, TransientError
 from trading_platform.contracts.orders import Intent, OrderType
 
@@ -64,6 +65,10 @@ class Broker(Protocol):
 
     async def look_up(self, client_order_id: str) -> Answer:
         """ACCEPTED with the order, REJECTED when the venue says it has no such order, UNKNOWN otherwise."""
+        ...
+
+    async def clock_ns(self) -> int:
+        """What time the venue has, UTC ns."""
         ...
 
     async def account(self) -> Mapping[str, Any]: ...
@@ -205,6 +210,10 @@ class AlpacaBroker:
             raise TransientError(
                 f"the venue does not answer: {type(error).__name__}", self.where, "check the address and the network"
             ) from None
+
+    async def clock_ns(self) -> int:
+        answer = await self._ask(self._trading_thread, lambda: self._trading.get("/clock"))
+        return instant_ns(answer["timestamp"])
 
     async def account(self) -> Mapping[str, Any]:
         return dict(await self._ask(self._trading_thread, lambda: self._trading.get("/account")))

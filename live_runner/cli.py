@@ -92,6 +92,7 @@ def _run_parser(commands: Any) -> None:
     run.add_argument("--redis-url", help="Redis (TRADING_REDIS_URL); an empty string runs without one")
     run.add_argument("--feed", choices=("iex", "sip"), default="iex")
     run.add_argument("--lockstep", action="store_true", help="take the time from the simulator's control socket")
+    run.add_argument("--speed", type=_positive, default=0.0, metavar="X", help="follow a simulator started with --speed X")
     run.add_argument(
         "--until", choices=("end", "stopped"), default="stopped", help="end: also stop at the end of a simulation (always so in lock-step)"
     )
@@ -103,6 +104,13 @@ def _run_parser(commands: Any) -> None:
         "--adopt-account-as", default="", metavar="NAME", help="begin anew where the venue shows another account than the journal"
     )
     run.add_argument("--kill-at", default="", metavar="POINT", help="crash tests: commit|post|fill:<n>:before|after")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no positive number")
+    return value
 
 
 def _swap_parser(commands: Any) -> None:
@@ -146,6 +154,7 @@ def _run(options: argparse.Namespace) -> int:
         broker_url=(settings.broker_url or "").rstrip("/"),
         feed=options.feed,
         lockstep=options.lockstep,
+        speed=options.speed,
         metrics_port=settings.metrics_port,
         confirm_as=options.confirm_transitions_as,
         adopt_as=options.adopt_account_as,
@@ -153,6 +162,8 @@ def _run(options: argparse.Namespace) -> int:
     )
     if plan.lockstep and not plan.broker_url:
         raise InputError("--lockstep needs the simulator's address", "--broker-url", "start `live-runner simulator` and give its address")
+    if plan.speed and (plan.lockstep or not plan.broker_url):
+        raise InputError("--speed is for a simulator that paces itself", "--speed", "give --broker-url, and leave --lockstep out")
     runner = Runner(plan, say=lambda state: print(orjson.dumps({"state": state}).decode(), flush=True))
     run_forever(runner, (signal.SIGINT, signal.SIGTERM))
     return 0

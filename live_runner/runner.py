@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from live_runner import control
 from live_runner.broker import AlpacaBroker, Broker
-from live_runner.clock import Inbox, LockstepClock, Pace, Wake, WallClock
+from live_runner.clock import Inbox, LockstepClock, Pace, PacedClock, Wake, WallClock
 from live_runner.commands import Operator
 from live_runner.copies import Copies
 from live_runner.desk import Desk
@@ -84,7 +84,7 @@ class Runner:
         actions = action_table(inputs, settings.lake)
         self.fold = build_fold(inputs, actions, self.calendar, settings.profile, self._load_model)
         engine = self.fold.engine
-        self.clock: Pace = LockstepClock(settings.websocket_url + "/control", settings.key) if settings.lockstep else WallClock()
+        self.clock = self._clock()
         self.journal = Journal(settings.journal, self._kill, self.metrics.commit.observe)
         self.recorder = Recorder(self.journal, self.fold, self.clock, f"{settings.account}/{settings.mode}")
         self.broker: Broker = AlpacaBroker(settings.key, settings.secret, settings.mode, settings.broker_url, "", settings.feed)
@@ -117,6 +117,11 @@ class Runner:
         self.bars = None
         if inputs.timeframe != "1Day":
             self.bars = BarStream(settings.key, settings.secret, settings.feed, self._url(f"/v2/{settings.feed}"), symbols, self._inbox)
+
+    def _clock(self) -> Pace:
+        if self.settings.lockstep:
+            return LockstepClock(self.settings.websocket_url + "/control", self.settings.key)
+        return PacedClock(self.settings.speed, lambda: self.broker.clock_ns()) if self.settings.speed else WallClock()
 
     def _url(self, path: str) -> str:
         return self.settings.websocket_url + path if self.settings.broker_url else ""

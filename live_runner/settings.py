@@ -12,6 +12,7 @@ from trading_platform.contracts.profile import Profile
 class RunnerSettings:
     """One runner, as plain values. URLs without a trailing slash; broker_url empty = Alpaca's own addresses of the mode.
 
+    speed: of a simulator that runs at its own pace, virtual seconds per second; 0 for real time and for lock-step.
     confirm_as: operator in whose name model transitions are confirmed at once. adopt_as: operator who lets a new venue account replace the
     journaled one. kill_at: where a crash test ends the process.
     """
@@ -30,6 +31,7 @@ class RunnerSettings:
     broker_url: str = ""
     feed: str = "iex"
     lockstep: bool = False
+    speed: float = 0.0
     metrics_port: int = 0
     confirm_as: str = ""
     adopt_as: str = ""
