@@ -193,7 +193,7 @@ def test_an_impossible_corporate_action_is_named_with_its_row(
 ) -> None:
     columns = {"symbol": ["AAA", "AAA"], "ex_date": [date(2012, 1, 5), day], "cash_dividend": [0.1, dividend], "split_ratio": [1.0, ratio]}
     pl.DataFrame(columns).write_parquet(folder / "corporate_actions.parquet")
-    with pytest.raises(InputError, match="for AAA on .* is no corporate action") as caught:
+    with pytest.raises(InputError, match=r"for AAA on .* is no corporate action") as caught:
         FileSource(folder, calendar).corporate_actions()
     assert caught.value.where == "corporate_actions.parquet, row 1"
 
