@@ -7,7 +7,7 @@ import dataclasses
 import getpass
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,13 @@ def _parser(with_simulator: bool) -> argparse.ArgumentParser:
     replay = _command(commands, "replay", "run the engine over the journal again and compare bytes", _replay)
     replay.add_argument("--decision", help="compare this decision only (what comes before it is replayed all the same)")
     replay.add_argument("--json", action="store_true", help="one JSON object")
+    limits = _command(commands, "limits", "the limits in force, with the hashes decisions carry", _limits)
+    limits.add_argument("--json", action="store_true", help="one JSON object")
+    config = commands.add_parser("config", help="profiles").add_subparsers(required=True, metavar="WHAT")
+    diff = _command(config, "diff", "every key in which two profiles differ", _config_diff)
+    diff.add_argument("one", metavar="A", help="a profile's name, or the path of its .yaml file")
+    diff.add_argument("other", metavar="B", help="another one")
+    diff.add_argument("--json", action="store_true", help="one JSON object: key -> [A, B]")
     journal = commands.add_parser("journal", help="the journal itself").add_subparsers(required=True, metavar="WHAT")
     _command(journal, "verify", "recompute the whole hash chain", _verify)
     if with_simulator:
@@ -203,11 +210,7 @@ def _status(options: argparse.Namespace) -> int:
             "equity": closed.body["equity"] if closed else None,
             "records": reader.head()[0],
         }
-    if options.json:
-        print(orjson.dumps(answer).decode())
-    else:
-        for name, value in answer.items():
-            print(f"{name:<13} {'-' if value is None else value}")
+    _show(answer, options.json)
     return 0
 
 
@@ -234,3 +237,30 @@ def _replay(options: argparse.Namespace) -> int:
         for identity in result.different:
             print(f"  {identity}")
     return 1 if result.different or result.decisions == 0 else 0
+
+
+def _limits(options: argparse.Namespace) -> int:
+    from live_runner.numbers_in_force import limits
+    from trading_platform.config import load_profile
+
+    _show(limits(load_profile(_settings(options).profile, STRATEGY_CLASS[options.pipeline])), options.json)
+    return 0
+
+
+def _config_diff(options: argparse.Namespace) -> int:
+    from live_runner.numbers_in_force import difference
+    from trading_platform.config import load_profile
+
+    one, other = (load_profile(name, STRATEGY_CLASS[options.pipeline]) for name in (options.one, options.other))
+    found = difference(one, other)
+    _show(found if options.json else {key: "  ->  ".join(map(str, pair)) for key, pair in found.items()}, options.json)
+    return 0
+
+
+def _show(values: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(orjson.dumps(values).decode())
+        return
+    width = max((len(name) for name in values), default=0)
+    for name, value in values.items():
+        print(f"{name:<{width}}  {'-' if value is None else value}")

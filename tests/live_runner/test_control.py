@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import redis
 from market import ACCOUNT, Exchange, World
 
+from live_runner.cli import main
 from live_runner.control import CommandFolder, new_command, next_level
 from live_runner.runner import Runner
+from trading_platform.config import load_profile
 from trading_platform.contracts import names
 from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.journal import JournalReader, Kind
 from trading_platform.contracts.orders import Leg
+from trading_platform.contracts.profile import Limits
 
 MOMENTUM = {"returns_21d": 1.0, "returns_5d": 0.5}
 
@@ -140,3 +146,18 @@ def test_a_new_venue_account_needs_an_operator_and_begins_anew(
     assert len(decisions) == 24 and decisions[:12] == decisions[12:]
     assert [body["number"] for body in bodies(again, Kind.SESSION_OPENED)] == [1] * 12 + [2] * 12
     assert again.fold.positions() == other.positions() != {}
+
+
+def test_limits_and_the_difference_of_two_profiles_name_every_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = load_profile("equity_conservative")
+    file = tmp_path / "bolder.yaml"
+    file.write_text("name: bolder\nextends: equity_conservative\nlimits: {max_gross: 0.77}\ngrace_s: 9.0\n")
+    assert main(["config", "diff", "equity_conservative", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"grace_s": [base.grace_s, 9.0], "limits.max_gross": [base.limits.max_gross, 0.77], "name": [base.name, "bolder"]}
+    assert main(["config", "diff", str(file), str(file)]) == 0 and capsys.readouterr().out == ""
+    assert main(["limits", "--home", str(tmp_path), "--profile", str(file), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["max_gross"] == 0.77 and shown["limits_hash"] == load_profile(str(file)).limits_hash != base.limits_hash
+    assert set(shown) == {"profile", "profile_hash", "limits_hash", *(field.name for field in fields(Limits))}
+    assert main(["config", "diff", "equity_conservative", "nowhere"]) == 2
