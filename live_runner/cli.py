@@ -252,8 +252,8 @@ def _config_diff(options: argparse.Namespace) -> int:
     from trading_platform.config import load_profile
 
     one, other = (load_profile(name, STRATEGY_CLASS[options.pipeline]) for name in (options.one, options.other))
-    found = difference(one, other)
-    _show(found if options.json else {key: "  ->  ".join(map(str, pair)) for key, pair in found.items()}, options.json)
+    found: Mapping[str, Any] = difference(one, other)
+    _show(found if options.json else {key: f"{left}  ->  {right}" for key, (left, right) in found.items()}, options.json)
     return 0
 
 
