@@ -17,6 +17,7 @@ from live_runner.fold import Fold
 from live_runner.kill_points import KillPoint
 from live_runner.metrics import Metrics
 from live_runner.orders import TERMINAL, VENUE_STATUS, LiveOrder, event_body, fill_body, make_intent, same_order
+from live_runner.protection import desired_stops
 from live_runner.recorder import Recorder
 from live_runner.wire_time import instant_ns
 from trading_platform.contracts.checks import KillLevel
@@ -255,23 +256,9 @@ class Desk:
 
     # ------------------------------------------------------------ protection
 
-    def _desired(self, sending: Sequence[LiveOrder]) -> dict[str, tuple[int, int]]:
-        """Stop lots and ticks per instrument. A reduction that waits for its time leaves the stop alone until it is sent."""
-        desired = {name: (lots, ticks) for name, lots, ticks in self._fold.engine.desired_protection()}
-        now = self._clock.now_ns()
-        for order in self._fold.book.open_orders():
-            name = order.intent.instrument_id
-            waits = order.status is OrderStatus.INTENT and order.valid_from > now and order not in sending
-            if waits and order.intent.leg in (Leg.REDUCE, Leg.FLATTEN):
-                lots = desired.get(name, (0, 0))[0] + order.open_lots
-                stop = int(self._fold.engine.account.stop_ticks[self._fold.engine.instrument_ids.index(name)])
-                if stop > 0:
-                    desired[name] = (min(lots, abs(self._fold.position(name))), stop)
-        return desired
-
     async def protect(self, only: set[str] | None = None, sending: Sequence[LiveOrder] = ()) -> None:
         """Make the venue's stops what the engine wants: one GTC stop per position, replaced where its lots or price changed (T16)."""
-        desired = self._desired(sending)
+        desired = desired_stops(self._fold, self._clock.now_ns(), sending)
         names = sorted({*desired, *(o.intent.instrument_id for o in self._fold.book.open_orders() if o.protects)})
         for name in names:
             if only is None or name in only:

@@ -93,18 +93,7 @@ class Runner:
         self.shared = SharedState(settings.redis_url, settings.account, settings.mode)
         self.copies = Copies(self.shared, self.metrics, lambda: self.fold.active.label)
         self.recorder.watched = self.copies.of
-        authority = Authority(self._store, settings.ledger, settings.account, settings.mode, inputs)
-        self.swapper = Swapper(
-            inputs.slot,
-            authority,
-            self.fold,
-            self.recorder,
-            self.shared,
-            settings.profile,
-            self.calendar,
-            self.metrics,
-            settings.confirm_as,
-        )
+        self.swapper = self._swapper()
         self.operator = Operator(
             settings.journal, inputs.slot, self.fold, self.recorder, self.desk, self.swapper, self.shared, self.calendar
         )
@@ -117,6 +106,21 @@ class Runner:
         self.bars = None
         if inputs.timeframe != "1Day":
             self.bars = BarStream(settings.key, settings.secret, settings.feed, self._url(f"/v2/{settings.feed}"), symbols, self._inbox)
+
+    def _swapper(self) -> Swapper:
+        settings, inputs = self.settings, self.inputs
+        authority = Authority(self._store, settings.ledger, settings.account, settings.mode, inputs)
+        return Swapper(
+            inputs.slot,
+            authority,
+            self.fold,
+            self.recorder,
+            self.shared,
+            settings.profile,
+            self.calendar,
+            self.metrics,
+            settings.confirm_as,
+        )
 
     def _clock(self) -> Pace:
         if self.settings.lockstep:
