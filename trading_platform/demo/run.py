@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,12 @@ from trading_platform.automation.sensors import current_promotion, stage
 from trading_platform.config import Settings, load_settings
 from trading_platform.contracts.errors import CorruptionError
 from trading_platform.definitions import build_definitions
-from trading_platform.demo.explain import explain_order
-from trading_platform.demo.screen import Screen
+from trading_platform.demo.explain import links_of, show_links
+from trading_platform.demo.screen import Bars, Screen
 from trading_platform.demo.stretch import Stretch, write_stretch
 from trading_platform.demo.summary import Part, Summary, journal_head, summarise
 from trading_platform.demo.trade import Request, trade
+from trading_platform.registry.lineage import Link, broken
 from trading_platform.registry.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -65,20 +67,30 @@ class Demo:
                 found.append(name)
         return found
 
-    def trade(self, pipeline: Pipeline, cutoffs: Sequence[str], redis_url: str) -> Summary:
+    def trade(self, cutoffs: dict[str, list[str]]) -> dict[Pipeline, Summary]:
+        """Trade the stretch of every pipeline that has data, side by side: an account, a venue, a runner and a Redis each."""
+        self.screen.title("trading")
+        with self.screen.bars() as bars, ThreadPoolExecutor(len(PIPELINES), "trade") as pool:
+            traded = {
+                pipeline: pool.submit(self._trade, pipeline, cutoffs[pipeline.name], bars)
+                for pipeline in PIPELINES
+                if cutoffs[pipeline.name] != [NO_DATA]
+            }
+        return {pipeline: one.result() for pipeline, one in traded.items()}
+
+    def _trade(self, pipeline: Pipeline, cutoffs: Sequence[str], bars: Bars) -> Summary:
         """Trade one pipeline's stretch; the second bundle is asked for before the first row it may trade."""
-        stretch = write_stretch(
-            reader(self.instance, self.place, pipeline.bars, pipeline.asset("universe")), pipeline, self._folder(pipeline)
-        )
-        account = pipeline.account(self.settings.account)
-        place = Workplace(self.settings.model_copy(update={"account": account, "redis_url": redis_url}))
+        out = reader(self.instance, self.place, pipeline.bars, pipeline.asset("universe"))
+        stretch = write_stretch(out, pipeline, self._folder(pipeline))
         requests = [self._request(pipeline, cutoff, stretch) for cutoff in cutoffs]
-        journal = place.settings.journal_path
-        before = journal_head(journal)
-        self.screen.title(f"trading {pipeline.name}: {stretch.instruments} names, {stretch.rows} rows, {stretch.first} to {stretch.last}")
-        with self.screen.bar(f"{pipeline.name} rows", stretch.rows) as bar:
-            trade(place, stretch, account, redis_url, requests, lambda r: stage(place, pipeline.slot, r.label, r.bundle_id), bar.at)
-        return summarise(journal, before)
+        account = pipeline.account(self.settings.account)
+        self.screen.say(f"  {pipeline.name}: {stretch.instruments} names, {stretch.rows} rows, {stretch.first} to {stretch.last}")
+        with RedisServer() as redis:
+            place = Workplace(self.settings.model_copy(update={"account": account, "redis_url": redis.url}))
+            before = journal_head(place.settings.journal_path)
+            bar = bars.add(f"{pipeline.name} rows", stretch.rows)
+            trade(place, stretch, account, redis.url, requests, lambda r: stage(place, pipeline.slot, r.label, r.bundle_id), bar.at)
+        return summarise(place.settings.journal_path, before)
 
     def _folder(self, pipeline: Pipeline) -> Path:
         return self.settings.home / "demo" / pipeline.name
@@ -94,11 +106,14 @@ class Demo:
         sessions = [session for summary in traded.values() for session in summary.sessions]
         self.instance.add_dynamic_partitions(str(SESSIONS.name), sessions)
         self.screen.title(f"after the session: {len(sessions)} sessions")
-        partitioned = [name for name in self.after_trading() if self.graph.nodes[name].definition.partitions_def is not None]
-        for asset in partitioned:
-            steps = bring_current(self.definitions, self.graph, self.place, self.instance, {asset: sessions}, [asset])
-            self.screen.say(f"  [green]materialized[/green] {asset}: {sum(step.ran for step in steps)} of {len(steps)} sessions")
-        self.materialize([name for name in self.after_trading() if name not in partitioned])
+        after = self.after_trading()
+        for asset in TRADED_ASSETS:
+            self._lift(asset, sessions)
+        self.materialize([name for name in after if name not in TRADED_ASSETS])
+
+    def _lift(self, asset: str, sessions: Sequence[str]) -> None:
+        steps = bring_current(self.definitions, self.graph, self.place, self.instance, {asset: sessions}, [asset])
+        self.screen.say(f"  [green]materialized[/green] {asset}: {sum(step.ran for step in steps)} of {len(steps)} sessions")
 
 
 def overrides_of(settings: Settings) -> dict[str, str]:
@@ -116,16 +131,23 @@ def run_demo(settings: Settings, screen: Screen | None = None) -> int:
     with prepare_instance(settings) as instance:
         demo = Demo(settings, instance, screen)
         cutoffs = demo.build()
-        traded: dict[Pipeline, Summary] = {}
-        with RedisServer() as redis:
-            for pipeline in PIPELINES:
-                if cutoffs[pipeline.name] != [NO_DATA]:
-                    traded[pipeline] = demo.trade(pipeline, cutoffs[pipeline.name], redis.url)
-        demo.report(traded)
-    return show(settings, traded, screen)
+        traded = demo.trade(cutoffs)
+        with ThreadPoolExecutor(1, "lineage") as pool:  # it reads what the assets after trading neither make nor change
+            walks = {
+                pipeline: pool.submit(links_of, settings_of(settings, pipeline), summary.order_id, pipeline)
+                for pipeline, summary in traded.items()
+                if summary.order_id
+            }
+            demo.report(traded)
+    return show(settings, traded, {pipeline: walk.result() for pipeline, walk in walks.items()}, screen)
 
 
-def show(settings: Settings, traded: dict[Pipeline, Summary], screen: Screen) -> int:
+def settings_of(settings: Settings, pipeline: Pipeline) -> Settings:
+    """The settings with the account that a pipeline trades."""
+    return load_settings(**{**overrides_of(settings), "account": pipeline.account(settings.account)})
+
+
+def show(settings: Settings, traded: dict[Pipeline, Summary], walks: dict[Pipeline, list[Link]], screen: Screen) -> int:
     """The table of the sessions and the lineage of one order per pipeline."""
     screen.title("what happened")
     columns = ("bundle", "rows", "orders", "fills", "denied", "P&L", "p50 ms", "p99 ms")
@@ -139,11 +161,10 @@ def show(settings: Settings, traded: dict[Pipeline, Summary], screen: Screen) ->
         screen.say(f"denials by code: {denied}; rows repeated: {summary.repeated_rows}; breaks: {len(summary.breaks)}")
         if summary.repeated_rows or summary.breaks:
             worst = 1
-    for pipeline, summary in traded.items():
-        if summary.order_id:
-            screen.title(f"lineage of {summary.order_id}")
-            account = load_settings(**{**overrides_of(settings), "account": pipeline.account(settings.account)})
-            worst = max(worst, explain_order(account, summary.order_id, as_json=False, pipeline=pipeline, screen=screen))
+    for pipeline, links in walks.items():
+        screen.title(f"lineage of {traded[pipeline].order_id}")
+        show_links(links, settings, screen)
+        worst = max(worst, 1 if broken(links) else 0)
     screen.say("\nnext: `make dev` opens the Dagster UI on this home (with the same DATA=, if you gave one)")
     return worst
 

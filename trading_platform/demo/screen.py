@@ -38,11 +38,11 @@ class Screen:
             self.console.print(f"  [dim]current      {step.asset} {step.partition}[/dim]")
 
     @contextmanager
-    def bar(self, text: str, total: int) -> Iterator[Bar]:
-        """A bar of `total` rows; on anything but a terminal a line per quarter."""
+    def bars(self) -> Iterator[Bars]:
+        """Bars of work that goes on side by side; on anything but a terminal a line per quarter of each."""
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
-            yield Bar(self, progress, text, total)
+            yield Bars(self, progress)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table; all columns but the first are numbers, to the right."""
@@ -62,6 +62,18 @@ class Screen:
         for name, verdict, where in rows:
             table.add_row(verdict, name, where)
         self.console.print(table)
+
+
+class Bars:
+    """Where each piece of work that goes on side by side gets a bar. Any thread may ask."""
+
+    def __init__(self, screen: Screen, progress: Progress) -> None:
+        self._screen = screen
+        self._progress = progress
+
+    def add(self, text: str, total: int) -> Bar:
+        """A bar of `total` rows."""
+        return Bar(self._screen, self._progress, text, total)
 
 
 class Bar:
