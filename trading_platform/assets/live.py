@@ -71,13 +71,14 @@ def materialize_sessions(
     versions = []
     known = newest_of(context.instance, platform.place, recipe)
     session_ids = context.partition_keys  # a query
-    for session_id in session_ids:
-        result = publish(Publication(context, platform.place, recipe, session_id, known))
-        assert result.data_version is not None
-        versions.append(result.data_version.value)
-        if len(session_ids) == 1:
-            return result
-        context.add_asset_metadata(dict(result.metadata or {}), asset_key=recipe.asset, partition_key=session_id)
+    with platform.place.lake.together():
+        for session_id in session_ids:
+            result = publish(Publication(context, platform.place, recipe, session_id, known))
+            assert result.data_version is not None
+            versions.append(result.data_version.value)
+            if len(session_ids) == 1:
+                return result
+            context.add_asset_metadata(dict(result.metadata or {}), asset_key=recipe.asset, partition_key=session_id)
     return dg.MaterializeResult(data_version=dg.DataVersion(content_hash(versions)))
 
 
@@ -215,7 +216,7 @@ def report_asset() -> Node:
 
 
 def judge_reports(instance: dg.DagsterInstance, place: Workplace) -> dg.AssetCheckResult:
-    """Every session reported by this code: its parts against its equity change, equity and cash against the runner's at its close (T12, T36).
+    """Sessions reported by this code: parts against equity change, equity and cash against the runner's at the close (T12, T36).
 
     What older code reported says other things about itself; it is counted, and judged when it is materialized again.
     """

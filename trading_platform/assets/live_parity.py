@@ -1,7 +1,7 @@
 """live_parity: each traded session's features, alphas and decisions against the batch world, and a check that stops promotions (T35)."""
 
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -20,7 +20,7 @@ from trading_platform.assets.reading import Reader, output_named
 from trading_platform.assets.resources import Bundles, Platform
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.errors import CorruptionError
-from trading_platform.contracts.journal import Kind
+from trading_platform.contracts.journal import Kind, Record
 from trading_platform.registry.object_store import ObjectStore
 
 PARITY = Recipe(
@@ -31,29 +31,48 @@ PARITY = Recipe(
 
 
 class ParityOfRun:
-    """Parity of all sessions of a journal, compared once per run however many sessions of it are asked for."""
+    """Parity of a journal's sessions, compared once per run however many of them are asked for."""
 
     def __init__(self, place: Workplace, store: ObjectStore) -> None:
         self._place = place
         self._store = store
-        self._found: dict[tuple[str, ...], dict[str, SessionParity]] = {}
+        self._found: dict[str, SessionParity] = {}
 
     def of(self, out: Reader, session_id: str) -> SessionParity:
         """One session's parity; a session that decided no row compares nothing."""
-        key = tuple(session_id.split("/")[:2])
-        if key not in self._found:
-            self._found[key] = self._compare(out, session_id)
-        return self._found[key].get(session_id, SessionParity(session_id))
+        if session_id not in self._found:
+            self._found |= self._compare(out, session_id)
+        return self._found[session_id]
 
     def _compare(self, out: Reader, session_id: str) -> dict[str, SessionParity]:
+        """This session and all after it, from where the journal's time last began anew."""
         with journal_of(self._place, session_id) as reader:
-            rows = list(reader.records(Kind.ROW))
+            opened = list(reader.records(Kind.SESSION_OPENED))
+            after = era_of(opened, session_id)
+            found = {record.session_id: SessionParity(record.session_id) for record in opened if record.seq > after}
+            rows = list(reader.records(Kind.ROW, after=after))
             if not rows:
-                return {}
+                return found
             pipeline = next(p for p in PIPELINES if p.timeframe == rows[0].body["timeframe"])
-            sessions = sorted({int(record.body["session"]) for record in rows})
-            fold = parity_fold(out, pipeline, sessions, self._store)
-            return compare(reader.records, fold)
+            days = sorted({int(record.body["session"]) for record in rows})
+            fold = parity_fold(out, pipeline, days, self._store)
+            return found | compare(lambda: reader.records(after=after), fold)
+
+
+def era_of(opened: Sequence[Record], session_id: str) -> int:
+    """Number of the record before the era of a session: where a journal goes back to an earlier day, features start from a state again.
+
+    Sessions of one era are compared together, for their windows reach over them; those before it say nothing about it.
+    """
+    start, previous = 1, None
+    for record in opened:
+        day = int(record.body["session"])
+        if previous is not None and day < previous:
+            start = record.seq
+        if record.session_id == session_id:
+            break
+        previous = day
+    return start - 1
 
 
 def parity_fold(out: Reader, pipeline: Pipeline, sessions: list[int], store: ObjectStore) -> ParityFold:

@@ -10,12 +10,13 @@ Writing the same content twice changes nothing; a reader sees the old part or th
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +31,7 @@ UNFINISHED = ".writing-"
 SORT_KEYS = ("instrument_id", "timestamp")
 SPAN_COLUMNS = ("timestamp", "known_at", "session")
 ROW_GROUP = 131_072
+WRITERS = 8  # they wait for the disk, not for a core
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=~:+-]*(/[A-Za-z0-9][A-Za-z0-9._=~:+-]*)*")
 
 
@@ -64,6 +66,23 @@ class Lake:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._writers: ThreadPoolExecutor | None = None
+        self._writing: list[Future[None]] = []
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written inside is on disk when this is left: many small files wait for the disk side by side, not one after another.
+
+        Inside, a partition may be written once and what was written may not be read. A failed write is raised on leaving.
+        """
+        with ThreadPoolExecutor(WRITERS, "lake") as self._writers:
+            try:
+                yield
+            finally:
+                self._writers = None
+                writing, self._writing = self._writing, []
+                for one in writing:
+                    one.result()
 
     def write_partition(
         self, asset: str, partition: str, frame: pl.DataFrame, code_version: str = "1", sort_by: Sequence[str] | None = None
@@ -188,15 +207,10 @@ class Lake:
         version = data_version(asset, partition, code_version, schema, [sha])
         uri = part.relative_to(self.root).as_posix()
         manifest = PartitionManifest(asset, partition, code_version, schema, version, sha, len(data), rows, span, uri)
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(f"{UNFINISHED}*"):  # of a writer that was killed; a partition has one writer at a time
-            leftover.unlink(missing_ok=True)
-        if not (part.is_file() and hashlib.sha256(part.read_bytes()).hexdigest() == sha):
-            write_atomically(part, data)
-        record = canonical_bytes(asdict(manifest))
-        path = folder / MANIFEST
-        if not (path.is_file() and path.read_bytes() == record):
-            write_atomically(path, record)
+        if self._writers is None:
+            _put(part, data, canonical_bytes(asdict(manifest)))
+        else:
+            self._writing.append(self._writers.submit(_put, part, data, canonical_bytes(asdict(manifest))))
         return manifest
 
     def _folder(self, asset: str, partition: str | None = None) -> Path:
@@ -204,6 +218,19 @@ class Lake:
             if name is not None and not _NAME.fullmatch(name):
                 raise InputError(f"{name!r} is not the name of an {what}", "lake", "use letters, digits, . _ = - and / between parts")
         return self.root / PurePosixPath(asset) / PurePosixPath(partition or ".")
+
+
+def _put(part: Path, data: bytes, record: bytes) -> None:
+    """A part and then the manifest that names it, as far as they are not there already."""
+    folder = part.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(f"{UNFINISHED}*"):  # of a writer that was killed; a partition has one writer at a time
+        leftover.unlink(missing_ok=True)
+    if not (part.is_file() and part.read_bytes() == data):
+        write_atomically(part, data)
+    path = folder / MANIFEST
+    if not (path.is_file() and path.read_bytes() == record):
+        write_atomically(path, record)
 
 
 def _span(frame: pl.DataFrame) -> tuple[int, int] | None:
