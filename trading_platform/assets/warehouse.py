@@ -13,9 +13,11 @@ from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.node import Node
 from trading_platform.assets.pipelines import INTRADAY
 from trading_platform.assets.publish import Publication
+from trading_platform.assets.reading import file_bytes
 from trading_platform.assets.resources import Platform
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.manifest import OutputFile
 
 if TYPE_CHECKING:
     from dagster_dbt import DbtCliInvocation
@@ -39,31 +41,46 @@ def mart_recipe(mart: Mart) -> Recipe:
     return Recipe(mart.name, ("assets.warehouse",), upstream, parameters)
 
 
-def files_of(out: Publication, name: str) -> list[str]:
-    """Absolute paths of the Parquet files behind a var, for dbt alone: they enter no manifest. Empty tables are left out."""
+def outputs_of(out: Publication, name: str) -> list[OutputFile]:
+    """The files behind a var. Empty tables are left out."""
     asset, _, under = VARS[name]
-    found = [
+    return [
         output
         for (upstream, _), item in sorted(out.inputs.upstream.items())
         if upstream == asset
         for output in item.manifest.outputs
         if output.partition.startswith(under) and output.rows
     ]
-    return [str(out.place.lake.root / output.uri) for output in found]
+
+
+def files_for_dbt(out: Publication, name: str, folder: Path) -> list[str]:
+    """Paths of the Parquet files behind a var, for dbt alone: they enter no manifest.
+
+    Tables of sessions are put together in one file in `folder`: vars are one argument of dbt, which the kernel holds to 128 KiB, and
+    thousands of small files would be opened again for each model and test.
+    """
+    import polars as pl
+
+    outputs = outputs_of(out, name)
+    if VARS[name][1] is not Reads.EVERY or not outputs:
+        return [str(out.place.lake.root / output.uri) for output in outputs]
+    together = folder / f"{name}.parquet"
+    frames = [pl.read_parquet(file_bytes(out.place, output)) for output in outputs]
+    pl.concat(frames, how="diagonal_relaxed").write_parquet(together)
+    return [str(together)]
 
 
 def build_marts(publications: Mapping[str, Publication], folder: Path) -> "DbtCliInvocation":
     """Run `dbt build` for some marts in a DuckDB file in `folder`, over the files of their publications."""
-    from dagster_dbt import DbtCliResource
-
+    from trading_platform.assets.dbt_cli import Dbt
     from trading_platform.assets.dbt_manifest import dbt_executable
 
     variables: dict[str, Any] = {"warehouse_file": str(folder / "warehouse.duckdb")}
     for out in publications.values():
         for name, (asset, _, _) in VARS.items():
-            if asset in out.recipe.upstream:
-                variables[name] = files_of(out, name)
-    dbt = DbtCliResource(
+            if asset in out.recipe.upstream and name not in variables:
+                variables[name] = files_for_dbt(out, name, folder)
+    dbt = Dbt(
         project_dir=str(PROJECT),
         profiles_dir=str(PROJECT),
         dbt_executable=str(dbt_executable()),
@@ -122,7 +139,7 @@ def publish_marts(
         for name, out in publications.items():
             frame = read_mart(folder, name)
             out.table(name, frame, sort_by=())
-            sources = {variable: len(files_of(out, variable)) for variable in marts[name].needs}
+            sources = {variable: len(outputs_of(out, variable)) for variable in marts[name].needs}
             yield out.result({"files_read": dg.MetadataValue.json(sources), **({} if frame.height else {"reason": "no rows upstream"})})
             for test, (passed, message) in results.items():
                 spec = dg.AssetCheckKey(dg.AssetKey(name), test)
