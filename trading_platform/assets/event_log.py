@@ -1,4 +1,4 @@
-"""Dagster's SQLite event log with what a range of partitions needs: a batch of events is one transaction, connections and parsed events stay.
+"""Dagster's SQLite event log with what a range of partitions needs: a batch is one transaction, connections and parsed events stay.
 
 Dagster's own opens, commits and closes two databases for each event of a batch, compiles each statement anew, and parses an event again for
 each question about it: measured, half the time of lifting 121 sessions. Files, tables and contents are Dagster's own; either class reads
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster import AssetKey, AssetRecordsFilter, EventLogEntry, EventLogRecord, EventRecordsResult
-from dagster._core.storage.event_log.base import EventLogCursor
+from dagster._core.event_api import EventLogCursor
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine, QueuePool, create_engine
 
 BATCHES = {"DAGSTER_EVENT_BATCH_SIZE": "2000"}  # the only switch Dagster has for it: its environment
 PARSED_EVENTS = 4096
+OPEN_RUNS = 4
 
 
 class SqliteEventLog(SqliteEventLogStorage):
@@ -34,7 +35,7 @@ class SqliteEventLog(SqliteEventLogStorage):
         self._connections: dict[str, Connection] = {}
         self._parsed: dict[int, EventLogRecord] = {}
         super().__init__(base_dir, inst_data)  # connects already
-        self._db_lock = threading.RLock()  # a batch holds a run's database and the index together
+        self._db_lock = threading.RLock()  # type: ignore[assignment]  # a batch holds a run's database and the index together
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
@@ -48,10 +49,11 @@ class SqliteEventLog(SqliteEventLogStorage):
             yield self._connections[shard]
 
     def _engine(self, shard: str) -> Engine:
-        """The engine of a database, with its connection kept open; of the runs' databases only the last one's is."""
+        """The engine of a database, with its connection kept open; of the runs' databases only the newest are."""
         if shard not in self._engines:
-            for other in [name for name in self._engines if name != INDEX_SHARD_NAME and shard != INDEX_SHARD_NAME]:
-                self._engines.pop(other).dispose()
+            runs = [name for name in self._engines if name != INDEX_SHARD_NAME]
+            for oldest in runs[: max(len(runs) - OPEN_RUNS + 1, 0)]:
+                self._engines.pop(oldest).dispose()
             arguments = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False}  # one thread at a time: `_db_lock`
             self._engines[shard] = create_engine(
                 self.conn_string_for_shard(shard), poolclass=QueuePool, pool_size=1, connect_args=arguments

@@ -37,10 +37,15 @@ def write_instance_file(settings: Settings) -> Path:
 
 
 def prepare_instance(settings: Settings) -> dg.DagsterInstance:
-    """The persistent instance under `settings.home`; use it as a context manager or dispose of it."""
+    """The persistent instance under `settings.home`, for runs in this process; use it as a context manager or dispose of it.
+
+    Output of steps is not captured: capturing takes this process' own standard output and two helper processes for each step.
+    """
     import dagster as dg
+    from dagster._core.instance import InstanceRef
 
     from trading_platform.assets.event_log import BATCHES
 
     os.environ.update(BATCHES)
-    return dg.DagsterInstance.from_config(str(write_instance_file(settings)))
+    uncaptured = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(write_instance_file(settings)), overrides={"compute_logs": uncaptured}))
