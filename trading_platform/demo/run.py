@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,24 +67,29 @@ class Demo:
                 found.append(name)
         return found
 
-    def trade(self, cutoffs: dict[str, list[str]]) -> dict[Pipeline, Summary]:
-        """Trade the stretch of every pipeline that has data, side by side: an account, a venue, a runner and a Redis each."""
-        self.screen.title("trading")
-        with self.screen.bars() as bars, ThreadPoolExecutor(len(PIPELINES), "trade") as pool:
-            traded = {
-                pipeline: pool.submit(self._trade, pipeline, cutoffs[pipeline.name], bars)
-                for pipeline in PIPELINES
-                if cutoffs[pipeline.name] != [NO_DATA]
-            }
-        return {pipeline: one.result() for pipeline, one in traded.items()}
+    def trade(self, cutoffs: dict[str, list[str]]) -> Iterator[tuple[Pipeline, Summary]]:
+        """Trade the stretch of every pipeline that has data, side by side: an account, a venue, a runner and a Redis each.
 
-    def _trade(self, pipeline: Pipeline, cutoffs: Sequence[str], bars: Bars) -> Summary:
-        """Trade one pipeline's stretch; the second bundle is asked for before the first row it may trade."""
+        Yields each when it has ended, while others still trade.
+        """
+        self.screen.title("trading")
+        # Here and not in the threads: what imports compiled kernels waits for their compiler's lock as well as for Python's import locks.
+        ready = [self._prepare(pipeline, cutoffs[pipeline.name]) for pipeline in PIPELINES if cutoffs[pipeline.name] != [NO_DATA]]
+        with self.screen.bars() as bars, ThreadPoolExecutor(len(PIPELINES), "trade") as pool:
+            going = {pool.submit(self._trade, stretch, requests, bars): stretch.pipeline for stretch, requests in ready}
+            for ended in as_completed(going):
+                yield going[ended], ended.result()
+
+    def _prepare(self, pipeline: Pipeline, cutoffs: Sequence[str]) -> tuple[Stretch, list[Request]]:
+        """A pipeline's stretch, and its bundles: the second is asked for before the first row it may trade."""
         out = reader(self.instance, self.place, pipeline.bars, pipeline.asset("universe"))
         stretch = write_stretch(out, pipeline, self._folder(pipeline))
-        requests = [self._request(pipeline, cutoff, stretch) for cutoff in cutoffs]
-        account = pipeline.account(self.settings.account)
         self.screen.say(f"  {pipeline.name}: {stretch.instruments} names, {stretch.rows} rows, {stretch.first} to {stretch.last}")
+        return stretch, [self._request(pipeline, cutoff, stretch) for cutoff in cutoffs]
+
+    def _trade(self, stretch: Stretch, requests: list[Request], bars: Bars) -> Summary:
+        pipeline = stretch.pipeline
+        account = pipeline.account(self.settings.account)
         with RedisServer() as redis:
             place = Workplace(self.settings.model_copy(update={"account": account, "redis_url": redis.url}))
             before = journal_head(place.settings.journal_path)
@@ -101,19 +106,17 @@ class Demo:
             raise CorruptionError(f"no promotion for the cutoff {cutoff}", pipeline.asset("promotion"), "look at its run: make dev")
         return Request(stretch.cutoffs[cutoff], str(promoted.facts["label"]), str(promoted.facts["bundle_id"]))
 
-    def report(self, traded: dict[Pipeline, Summary]) -> None:
-        """Lift the sessions into the lake and judge them; then the marts."""
-        sessions = [session for summary in traded.values() for session in summary.sessions]
-        self.instance.add_dynamic_partitions(str(SESSIONS.name), sessions)
-        self.screen.title(f"after the session: {len(sessions)} sessions")
-        after = self.after_trading()
+    def lift(self, sessions: Sequence[str]) -> None:
+        """Bring traded sessions into the lake and judge them."""
+        self.instance.add_dynamic_partitions(str(SESSIONS.name), list(sessions))
         for asset in TRADED_ASSETS:
-            self._lift(asset, sessions)
-        self.materialize([name for name in after if name not in TRADED_ASSETS])
+            steps = bring_current(self.definitions, self.graph, self.place, self.instance, {asset: sessions}, [asset])
+            self.screen.say(f"  [green]materialized[/green] {asset}: {sum(step.ran for step in steps)} of {len(steps)} sessions")
 
-    def _lift(self, asset: str, sessions: Sequence[str]) -> None:
-        steps = bring_current(self.definitions, self.graph, self.place, self.instance, {asset: sessions}, [asset])
-        self.screen.say(f"  [green]materialized[/green] {asset}: {sum(step.ran for step in steps)} of {len(steps)} sessions")
+    def build_marts(self) -> None:
+        """What is made from all sessions together."""
+        self.screen.title("after the sessions")
+        self.materialize([name for name in self.after_trading() if name not in TRADED_ASSETS])
 
 
 def overrides_of(settings: Settings) -> dict[str, str]:
@@ -131,15 +134,19 @@ def run_demo(settings: Settings, screen: Screen | None = None) -> int:
     with prepare_instance(settings) as instance:
         demo = Demo(settings, instance, screen)
         cutoffs = demo.build()
-        traded = demo.trade(cutoffs)
+        traded: dict[Pipeline, Summary] = {}
+        walks: dict[Pipeline, Future[list[Link]]] = {}
         with ThreadPoolExecutor(1, "lineage") as pool:  # it reads what the assets after trading neither make nor change
-            walks = {
-                pipeline: pool.submit(links_of, settings_of(settings, pipeline), summary.order_id, pipeline)
-                for pipeline, summary in traded.items()
-                if summary.order_id
-            }
-            demo.report(traded)
-    return show(settings, traded, {pipeline: walk.result() for pipeline, walk in walks.items()}, screen)
+            for pipeline, summary in demo.trade(cutoffs):
+                traded[pipeline] = summary
+                if summary.order_id:
+                    walks[pipeline] = pool.submit(links_of, settings_of(settings, pipeline), summary.order_id, pipeline)
+                demo.lift(summary.sessions)
+                from trading_platform.assets import dbt_cli  # noqa: F401  # 2 s, while another pipeline trades
+            demo.build_marts()
+    in_order = [pipeline for pipeline in PIPELINES if pipeline in traded]
+    links = {pipeline: walks[pipeline].result() for pipeline in in_order if pipeline in walks}
+    return show(settings, {pipeline: traded[pipeline] for pipeline in in_order}, links, screen)
 
 
 def settings_of(settings: Settings, pipeline: Pipeline) -> Settings:
