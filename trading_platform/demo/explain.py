@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from trading_platform.assets.workplace import Workplace
 from trading_platform.config import Settings
 from trading_platform.contracts.errors import TransientError
 from trading_platform.contracts.journal import JournalReader, Kind
+from trading_platform.demo.processes import Child
 from trading_platform.demo.screen import Screen
 from trading_platform.demo.trade import child_environment
 from trading_platform.registry.lineage import Link, Places, broken, lineage
@@ -53,6 +55,20 @@ def links_of(settings: Settings, order_id: str, pipeline: Pipeline | None = None
     traded = pipeline or pipeline_of(settings)
     places = Places(settings.journal_path, settings.ledger_path, place.store, settings.lake_dir, place.source.read)
     return lineage(order_id, places, lambda decision_id: replays_equal(settings, traded, decision_id))
+
+
+def begin_walk(settings: Settings, order_id: str) -> Child:
+    """Start the walk in a process of its own: it imports compiled kernels, whose locks do not go with another thread's imports."""
+    command = ["trading_platform.cli", "lineage", order_id, "--json", "--home", str(settings.home)]
+    command += ["--account", settings.account, "--mode", settings.mode]
+    command += [] if settings.data is None else ["--data", str(settings.data)]
+    return Child("lineage", command, settings.home / "demo" / "logs" / f"lineage-{settings.account}.log", os.environ)
+
+
+def finish_walk(walk: Child) -> list[Link]:
+    """The links of a walk that was begun. TransientError when it ended without an answer."""
+    with walk:
+        return [Link(link["name"], link["path"], link["expected"], link["actual"]) for link in walk.wait_for("links", REPLAY_S)]
 
 
 def explain_order(settings: Settings, order_id: str, as_json: bool) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from trading_platform.automation.sensors import current_promotion, stage
 from trading_platform.config import Settings, load_settings
 from trading_platform.contracts.errors import CorruptionError
 from trading_platform.definitions import build_definitions
-from trading_platform.demo.explain import links_of, show_links
+from trading_platform.demo.explain import begin_walk, finish_walk, show_links
+from trading_platform.demo.processes import Child
 from trading_platform.demo.screen import Bars, Screen
 from trading_platform.demo.stretch import Stretch, write_stretch
 from trading_platform.demo.summary import Part, Summary, journal_head, summarise
@@ -135,17 +137,16 @@ def run_demo(settings: Settings, screen: Screen | None = None) -> int:
         demo = Demo(settings, instance, screen)
         cutoffs = demo.build()
         traded: dict[Pipeline, Summary] = {}
-        walks: dict[Pipeline, Future[list[Link]]] = {}
-        with ThreadPoolExecutor(1, "lineage") as pool:  # it reads what the assets after trading neither make nor change
+        walks: dict[Pipeline, Child] = {}
+        with ExitStack() as children:
             for pipeline, summary in demo.trade(cutoffs):
                 traded[pipeline] = summary
-                if summary.order_id:
-                    walks[pipeline] = pool.submit(links_of, settings_of(settings, pipeline), summary.order_id, pipeline)
+                if summary.order_id:  # the walk reads what the assets after trading neither make nor change
+                    walks[pipeline] = children.enter_context(begin_walk(settings_of(settings, pipeline), summary.order_id))
                 demo.lift(summary.sessions)
-                from trading_platform.assets import dbt_cli  # noqa: F401  # 2 s, while another pipeline trades
             demo.build_marts()
-    in_order = [pipeline for pipeline in PIPELINES if pipeline in traded]
-    links = {pipeline: walks[pipeline].result() for pipeline in in_order if pipeline in walks}
+            in_order = [pipeline for pipeline in PIPELINES if pipeline in traded]
+            links = {pipeline: finish_walk(walks[pipeline]) for pipeline in in_order if pipeline in walks}
     return show(settings, {pipeline: traded[pipeline] for pipeline in in_order}, links, screen)
 
 
