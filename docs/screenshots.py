@@ -26,7 +26,7 @@ DAILY = ("bars_daily", "universe", "features_daily", "labels_daily", "alpha_ligh
 SELECTION = quote(" or ".join(f'key:"{name}"' for name in DAILY))
 PAGES = {
     "asset_groups.png": ("asset-groups", 1800, 1100, 1.0),
-    "asset_graph.png": (f"asset-groups~{SELECTION}/?expanded={EXPANDED}", 2200, 1300, 0.55),
+    "asset_graph.png": (f"asset-groups~{SELECTION}/?expanded={EXPANDED}", 2200, 1600, 0.5),
     "walk_forward_report.png": ("assets/walk_forward_report?view=overview", 1600, 1400, 1.0),
     "session_report.png": ("assets/session_report?view=partitions", 1600, 1000, 1.0),
     "checks.png": ("assets/model_bundle?view=checks", 1600, 900, 1.0),
