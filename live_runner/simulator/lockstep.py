@@ -158,7 +158,7 @@ class Conductor:
         client: Client | None = None
         try:
             while True:
-                message = _object(await websocket.receive_text())
+                message = _object(await _text(websocket))
                 if message.get("action") == "attach" and client is None:
                     client = await self._attach(message, websocket)
                 elif message.get("action") == "detach" and client is not None:
@@ -170,8 +170,8 @@ class Conductor:
                 else:
                     await websocket.send_text('{"error":"attach first, then say done; see docs/simulator.md"}')
                 self._changed.set()
-        except (WebSocketDisconnect, KeyError):
-            pass  # the client is gone (KeyError: a binary frame, no client of ours): time waits for it to come back
+        except WebSocketDisconnect:
+            pass  # the client is gone: time waits for it to come back
         finally:
             if client is not None:
                 client.socket = None
@@ -242,6 +242,14 @@ class Conductor:
         while not met():
             self._changed.clear()
             await self._changed.wait()
+
+
+async def _text(websocket: WebSocket) -> str:
+    """The next text frame. A binary one is no client of ours: it counts as gone."""
+    try:
+        return await websocket.receive_text()
+    except KeyError as error:
+        raise WebSocketDisconnect from error
 
 
 def _object(text: str) -> dict[str, Any]:

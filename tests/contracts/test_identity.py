@@ -139,6 +139,12 @@ def test_only_an_unrevoked_entry_for_this_account_and_mode_is_authority(tmp_path
     chain.append(entry(3, chain[-1].hash, "revoke", "paper"))
     write()
     assert reader.authority("b1", "demo", "paper") is None
+    chain.append(entry(4, chain[-1].hash, "promote", "paper", mode="live"))
+    write()
+    assert reader.authority("b1", "demo", "live") is None  # a live account trades nothing that only reached paper
+    chain.append(entry(5, chain[-1].hash, "promote", "live", mode="live"))
+    write()
+    assert reader.authority("b1", "demo", "live") == chain[-1]
     path.write_bytes(path.read_bytes().replace(b'"reason":"why"', b'"reason":"hmm"', 1))
     with pytest.raises(CorruptionError, match="entry 1"):
         reader.entries()
