@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Every option of the command."""
     add = parser.add_argument
     add("--bars", type=Path, required=True, help="Parquet: symbol, timestamp (UTC), open, high, low, close, volume [vwap, trade_count]")
+    add("--indexes", type=Path, help="Parquet like --bars: what is published and not traded, such as VIX")
     add("--actions", type=Path, help="Parquet: symbol, ex_date, split_ratio, cash_dividend")
     add("--timeframe", choices=TIMEFRAMES, default="1Day")
     add("--start", type=date.fromisoformat, required=True, help="first session, YYYY-MM-DD; earlier bars are history")
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     clients = args.clients if args.clients is not None else int(speed is None)
     rules = load_faults(args.faults) if args.faults is not None else ()
     plan = Run(settings, args.start, args.end, speed, clients, args.port, args.stay, rules, args.state, args.event_log)
-    tape = load_tape(args.bars, args.timeframe, calendar, args.actions)
+    tape = load_tape(args.bars, args.timeframe, calendar, args.actions, args.indexes)
     with bind(args.port) as listener:
         asyncio.run(serve(plan, Simulator(plan, tape, calendar), listener, _say))
     return 0

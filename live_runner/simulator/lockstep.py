@@ -134,10 +134,11 @@ class Conductor:
         fills = self._venue.match(start)
         return {"fills": fills} if fills else None
 
-    def _bars(self, start: int) -> Json:
+    def _bars(self, start: int) -> Json | None:
+        """Publish a minute. One in which nothing but an index printed is no row: its message waits for the next event."""
         messages = bar_messages(self._venue.tape, start, "b")
         self._hub.market_data(messages)
-        return {"start": start, "bars": len(messages)}
+        return {"start": start, "bars": len(messages)} if self._venue.tape.at(start) else None
 
     def _close(self, session: int) -> Json:
         if self._venue.tape.timeframe == "1Day":

@@ -49,8 +49,8 @@ def bar_json(bars: Bars, index: int) -> Json:
 
 
 def bar_messages(tape: Tape, start: int, kind: str) -> list[Json]:
-    """Stream messages (`b` minute bar, `d` daily bar) of every bar that began at `start`, by symbol; `t` is UTC ns."""
-    return [{"T": kind, "S": symbol, **bar_json(tape.bars[symbol], index), "t": start} for symbol, index in tape.at(start)]
+    """Stream messages (`b` minute bar, `d` daily bar) of every published bar that began at `start`, by symbol; `t` is UTC ns."""
+    return [{"T": kind, "S": symbol, **bar_json(tape.published[symbol], index), "t": start} for symbol, index in tape.published_at(start)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ class DataDesk:
         midnight = parse_instant(day_text(self.venue.session), "start")
         start = parse_instant(query["start"], "start") if "start" in query else midnight
         end = parse_instant(query["end"], "end") if "end" in query else self.venue.now
-        symbols = self._symbols(query)
+        symbols = self._symbols(query, self.venue.tape.published)
         first, resume = _token(query.get("page_token"), symbols)
         pages: dict[str, list[Json]] = {}
         for symbol in symbols[first:]:
-            series = self.venue.tape.bars[symbol]
+            series = self.venue.tape.published[symbol]
             low, high = np.searchsorted(series.start, start), np.searchsorted(series.start, end, side="right")
             rows = range(int(low), min(int(high), self._visible(series)))
             ordered = list(rows if query.get("sort", "asc") == "asc" else reversed(rows))
@@ -91,23 +91,25 @@ class DataDesk:
                 limit -= 1
         return {"bars": pages, "next_page_token": None}
 
-    def _latest(self, query: Mapping[str, str]) -> list[tuple[str, Bars, int]]:
-        known = [(symbol, self.venue.tape.bars[symbol]) for symbol in self._symbols(query)]
+    def _latest(self, query: Mapping[str, str], table: Mapping[str, Bars]) -> list[tuple[str, Bars, int]]:
+        known = [(symbol, table[symbol]) for symbol in self._symbols(query, table)]
         return [(symbol, bars, self._visible(bars) - 1) for symbol, bars in known if self._visible(bars)]
 
     def latest_bars(self, query: Mapping[str, str]) -> Json:
         """GET /v2/stocks/bars/latest."""
-        return {"bars": {s: bar_json(bars, i) | {"t": instant(int(bars.start[i]))} for s, bars, i in self._latest(query)}}
+        newest = self._latest(query, self.venue.tape.published)
+        return {"bars": {s: bar_json(bars, i) | {"t": instant(int(bars.start[i]))} for s, bars, i in newest}}
 
     def latest_trades(self, query: Mapping[str, str]) -> Json:
         """GET /v2/stocks/trades/latest: the last complete bar's close at its end, made."""
         made = {"x": "V", "s": 100, "c": MADE, "i": 0, "z": "C"}
-        return {"trades": {s: made | {"t": instant(int(b.end[i])), "p": float(b.close[i])} for s, b, i in self._latest(query)}}
+        newest = self._latest(query, self.venue.tape.bars)
+        return {"trades": {s: made | {"t": instant(int(b.end[i])), "p": float(b.close[i])} for s, b, i in newest}}
 
     def latest_quotes(self, query: Mapping[str, str]) -> Json:
         """GET /v2/stocks/quotes/latest: the venue's mark, half a spread to each side, made at the moment of asking."""
         marks = self.venue.account.marks
-        return {"quotes": {symbol: self._quote(marks[symbol]) for symbol in self._symbols(query) if symbol in marks}}
+        return {"quotes": {symbol: self._quote(marks[symbol]) for symbol in self._symbols(query, self.venue.tape.bars) if symbol in marks}}
 
     def _quote(self, mark_micro: int) -> Json:
         mid, half = mark_micro / 1e6, self.venue.settings.half_spread_bps * 1e-4
@@ -123,11 +125,11 @@ class DataDesk:
             "z": "C",
         }
 
-    def _symbols(self, query: Mapping[str, str]) -> list[str]:
+    def _symbols(self, query: Mapping[str, str], table: Mapping[str, Bars]) -> list[str]:
         names = sorted({name for name in query.get("symbols", "").split(",") if name})
         if not names:
             raise RefusedError(400, 40010000, "symbols is required")
-        unknown = [name for name in names if name not in self.venue.tape.bars]
+        unknown = [name for name in names if name not in table]
         if unknown:
             raise RefusedError(400, 40010000, f"invalid symbol: {unknown[0]}")
         return names

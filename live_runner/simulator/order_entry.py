@@ -87,11 +87,13 @@ def _client_id(value: Any) -> str | None:
     return value
 
 
-def parse_new(body: Json, symbols: Container[str]) -> NewOrder:
-    """Check POST /v2/orders. RefusedError as the venue answers."""
+def parse_new(body: Json, symbols: Container[str], indexes: Container[str] = ()) -> NewOrder:
+    """Check POST /v2/orders. symbols: what is traded; indexes: what is only published. RefusedError as the venue answers."""
     symbol = body.get("symbol")
     if not symbol:
         raise missing("symbol is required")
+    if symbol in indexes:
+        raise unprocessable(f'asset "{symbol}" is not tradable')
     if symbol not in symbols:
         raise unprocessable(f'asset "{symbol}" not found')
     side, kind = body.get("side"), body.get("type") or body.get("order_type")

@@ -142,27 +142,28 @@ class TradingDesk:
         query = call.query
         if query.get("status", "active") != "active" or query.get("asset_class", "us_equity") != "us_equity":
             return []
-        return [self._asset(symbol) for symbol in self._venue.tape.bars]
+        return [self._asset(symbol) for symbol in self._venue.tape.published]
 
     def asset(self, call: Call) -> Json:
         """GET /v2/assets/{symbol or asset id}."""
         asked = str(call.path["symbol"])
-        symbol = next((s for s in self._venue.tape.bars if asked in (s, asset_id(s))), None)
+        symbol = next((s for s in self._venue.tape.published if asked in (s, asset_id(s))), None)
         if symbol is None:
             raise not_found(f"asset not found for {asked}")
         return self._asset(symbol)
 
     def _asset(self, symbol: str) -> Json:
-        shorts = self._venue.settings.shorts
+        tradable = symbol in self._venue.tape.bars  # an index is published, not traded
+        shorts = self._venue.settings.shorts and tradable
         return {
             "id": asset_id(symbol),
             "class": "us_equity",
-            "exchange": "NASDAQ",
+            "exchange": "NASDAQ" if tradable else "",
             "symbol": symbol,
             "name": symbol,
             "status": "active",
-            "tradable": True,
-            "marginable": True,
+            "tradable": tradable,
+            "marginable": tradable,
             "shortable": shorts,
             "easy_to_borrow": shorts,
             "fractionable": False,

@@ -1,8 +1,8 @@
-"""The recorded market: bars and corporate actions read from Parquet, checked, and indexed by symbol and by bar start."""
+"""The recorded market: bars, indexes and corporate actions read from Parquet, checked, and indexed by symbol and by bar start."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -50,25 +50,35 @@ class Action:
 
 
 class Tape:
-    """All bars of one timeframe, and the actions. `at(start)` lists (symbol, index) of the bars that begin at an instant, by symbol."""
+    """All bars of one timeframe, and the actions. `at(start)` lists (symbol, index) of the bars that begin at an instant, by symbol.
 
-    def __init__(self, timeframe: str, bars: dict[str, Bars], actions: Sequence[Action] = ()) -> None:
+    bars: of what is traded. indexes: of what is only published, such as VIX: bars like the others, no orders, no positions, no quotes.
+    """
+
+    def __init__(
+        self, timeframe: str, bars: dict[str, Bars], actions: Sequence[Action] = (), indexes: Mapping[str, Bars] | None = None
+    ) -> None:
         self.timeframe = timeframe
         self.bars = dict(sorted(bars.items()))
+        self.indexes = dict(sorted((indexes or {}).items()))
+        self.published = dict(sorted({**self.bars, **self.indexes}.items()))
         self.actions = tuple(sorted(actions, key=lambda a: (a.ex_date, a.symbol, a.split_ratio, a.cash_dividend)))
         self._newest: tuple[int, list[tuple[str, int]]] = (-1, [])
 
     def at(self, start: int) -> list[tuple[str, int]]:
         """(symbol, index) of every bar that begins at `start`, ascending by symbol."""
         if self._newest[0] != start:  # an instant is asked for twice: by the matching and by the stream
-            places = ((symbol, series.start, int(np.searchsorted(series.start, start))) for symbol, series in self.bars.items())
-            self._newest = (start, [(symbol, i) for symbol, starts, i in places if i < len(starts) and starts[i] == start])
+            self._newest = (start, _beginning(self.bars, start))
         return self._newest[1]
 
+    def published_at(self, start: int) -> list[tuple[str, int]]:
+        """As `at`, the indexes among them."""
+        return sorted([*self.at(start), *_beginning(self.indexes, start)])
+
     def starts(self, session: int, opens: int, closes: int) -> list[int]:
-        """Starts of this session's bars inside regular hours, ascending; for 1Day the one start of the day."""
+        """Starts of this session's published bars inside regular hours, ascending; for 1Day the one start of the day."""
         found: set[int] = set()
-        for series in self.bars.values():
+        for series in self.published.values():
             low, high = np.searchsorted(series.session, (session, session + 1))
             found.update(series.start[low:high].tolist())
         return sorted(s for s in found if self.timeframe == "1Day" or opens <= s < closes)
@@ -78,14 +88,28 @@ class Tape:
         return tuple(a for a in self.actions if after < a.ex_date <= until)
 
 
-def load_tape(bars: Path, timeframe: str, calendar: MarketCalendar, actions: Path | None = None) -> Tape:
+def _beginning(table: Mapping[str, Bars], start: int) -> list[tuple[str, int]]:
+    places = ((symbol, series.start, int(np.searchsorted(series.start, start))) for symbol, series in table.items())
+    return [(symbol, i) for symbol, starts, i in places if i < len(starts) and starts[i] == start]
+
+
+def load_tape(bars: Path, timeframe: str, calendar: MarketCalendar, actions: Path | None = None, indexes: Path | None = None) -> Tape:
     """Read the files. InputError names the file and the first wrong row; nothing is repaired.
 
-    bars: columns symbol (or instrument_id), timestamp (UTC), open, high, low, close, volume [vwap, trade_count]; other columns are
-    ignored. actions: symbol (or instrument_id), ex_date (date or days), split_ratio, cash_dividend.
+    bars, indexes: columns symbol (or instrument_id), timestamp (UTC), open, high, low, close, volume [vwap, trade_count]; other columns
+    are ignored. actions: symbol (or instrument_id), ex_date (date or days), split_ratio, cash_dividend.
     """
     if timeframe not in TIMEFRAMES:
         raise InputError(f"timeframe {timeframe!r}", "simulator", f"use one of {', '.join(TIMEFRAMES)}")
+    traded, published = load_bars(bars, timeframe, calendar), load_bars(indexes, timeframe, calendar) if indexes is not None else {}
+    both = sorted(traded.keys() & published.keys())
+    if both:
+        raise InputError(f"{both[0]} is both a share and an index", str(indexes), "name it in one of the two files")
+    return Tape(timeframe, traded, load_actions(actions) if actions is not None else (), published)
+
+
+def load_bars(bars: Path, timeframe: str, calendar: MarketCalendar) -> dict[str, Bars]:
+    """Bars of one file by symbol."""
     table = _read(bars, (*PRICE_FIELDS, "timestamp", "volume"))
     names = _symbols(table, bars)
     starts = _instants(table, bars)
@@ -95,13 +119,12 @@ def load_tape(bars: Path, timeframe: str, calendar: MarketCalendar, actions: Pat
     _check(codes, names.values, starts, columns, bars)
     sessions, starts, ends = _times(starts, timeframe, calendar, bars)
     cuts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1], True])
-    series = {
+    return {
         names.values[codes[low]]: Bars(
             starts[low:high], ends[low:high], sessions[low:high], *(columns[f][low:high] for f in Bars.__slots__[3:])
         )
         for low, high in pairwise(cuts.tolist())
     }
-    return Tape(timeframe, series, load_actions(actions) if actions is not None else ())
 
 
 def load_actions(path: Path) -> tuple[Action, ...]:

@@ -122,7 +122,7 @@ class Venue:
 
     def submit(self, body: Json) -> Json:
         """POST /v2/orders. RefusedError is the venue's definitive no and leaves nothing behind."""
-        new = parse_new(body, self.tape.bars)
+        new = parse_new(body, self.tape.bars, self.tape.indexes)
         client_id = new.client_order_id or self.ids.next("client")
         order = VenueOrder(
             self.ids.next("order"), client_id, new.symbol, new.sign, new.kind, new.time_in_force, new.lots, new.limit_ticks, new.stop_ticks,
