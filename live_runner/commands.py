@@ -84,7 +84,7 @@ class Operator:
     async def _enforce(self, command: Command) -> None:
         arguments = dict(command.arguments)
         if command.name in LEVELS:
-            await self._desk.cancel([order for order in self._fold.book.open_orders() if order.intent.leg is Leg.ENTER])
+            await self._desk.withdraw()
         if command.name == FLATTEN:
             await self.flatten(command)
         elif command.name == STAGE:

@@ -116,8 +116,8 @@ class Desk:
         for order in orders:
             if self._overdue(order):
                 await self._event(order, OrderStatus.CANCELED, "cancel", reason="its time was over before it was sent")
-            elif order.intent.leg is Leg.ENTER and self._fold.level is not KillLevel.NONE:
-                await self._event(order, OrderStatus.CANCELED, "cancel", reason=f"kill level {self._fold.level.name}")
+            elif reason := self._barred(order):
+                await self._event(order, OrderStatus.CANCELED, "cancel", reason=reason)
         ready = [order for order in orders if order.status in UNSENT]
         shrinking = {order.intent.instrument_id for order in ready if order.intent.leg in (Leg.REDUCE, Leg.FLATTEN)}
         if shrinking:
@@ -128,6 +128,18 @@ class Desk:
 
     def _overdue(self, order: LiveOrder) -> bool:
         return 0 < order.good_until < self._clock.now_ns()
+
+    def _barred(self, order: LiveOrder) -> str:
+        """Why nobody wants an order any more, empty where it may be sent."""
+        if order.intent.leg is not Leg.ENTER:
+            return ""
+        if self._fold.level is not KillLevel.NONE:
+            return f"kill level {self._fold.level.name}"
+        return "its bundle may not trade any more" if order.intent.client_order_id in self._fold.barred else ""
+
+    async def withdraw(self) -> None:
+        """Cancel every open order that nobody wants any more."""
+        await self.cancel([order for order in self._fold.book.open_orders() if self._barred(order)])
 
     async def _post(self, order: LiveOrder) -> None:
         await self._settle(order, await self._transmit(order), "post")
@@ -186,7 +198,7 @@ class Desk:
         now = self._clock.now_ns()
         if order.venue_order_id:
             await self._break(f"the venue lost order {order.intent.client_order_id}", order.intent.instrument_id)
-        elif self._overdue(order) or (order.intent.leg is Leg.ENTER and self._fold.level is not KillLevel.NONE):
+        elif self._overdue(order) or self._barred(order):
             await self._given_up(order)
         else:
             again = await self._transmit(order)

@@ -65,6 +65,7 @@ class Fold:
         self.active = ActiveModel()
         self.previous = ActiveModel()
         self.failed: set[str] = set()  # labels that the runner itself has given up since the last swap a person or a publisher asked for
+        self.barred: set[str] = set()  # entries, by client id, whose bundle lost its authority before they were sent
         self.ledger_head = GENESIS
         self.venue_account = ""
         self.last_activity = ""
@@ -117,6 +118,10 @@ class Fold:
             self.level = KillLevel[body["level"]]
         elif kind is Kind.SWAP:
             self._swap(body)
+        elif kind is Kind.SWAP_REFUSED:
+            self._refused(body)
+        elif kind is Kind.STATE and record.key == "authority":
+            self.ledger_head = body.get("ledger_head", self.ledger_head)
         elif kind is Kind.BREAK:
             self._break(body)
         elif kind is Kind.SNAPSHOT and record.key == "signals":
@@ -225,7 +230,7 @@ class Fold:
         self.venue_account, self.last_activity = str(body["venue_account"]), str(body["last_activity"])
         self.residual, self.session, self.in_session, self.last_row, self.actions_until = 0.0, -1, False, -1, -1
         self.active = self.previous = ActiveModel()
-        self.failed = set()
+        self.failed, self.barred = set(), set()
         self.engine.signals.swap(None)
         self.row, self.last_target = None, np.zeros(len(names), np.int64)
         self.breaks.clear()
@@ -245,6 +250,10 @@ class Fold:
         self.previous, self.active = self.active, active
         self.failed = self.failed | {str(body["replaces"])} if body.get("by") == GUARD else set()
         self.ledger_head = body.get("ledger_head", self.ledger_head)
+
+    def _refused(self, body: Mapping[str, Any]) -> None:
+        if self.active.bundle_id and body.get("bundle_id") == self.active.bundle_id:
+            self.barred = {order.intent.client_order_id for order in self.book.open_orders() if order.intent.leg is Leg.ENTER}
 
     def _break(self, body: Mapping[str, Any]) -> None:
         self.breaks.append(str(body["what"]))
@@ -280,6 +289,7 @@ class Fold:
             "active": [self.active.label, self.active.bundle_id],
             "previous": [self.previous.label, self.previous.bundle_id],
             "failed": sorted(self.failed),
+            "barred": sorted(self.barred),
             "ledger_head": self.ledger_head,
             "venue_account": self.venue_account,
             "session": self.session,
@@ -299,7 +309,7 @@ class Fold:
             raise CorruptionError(f"snapshot format {body.get('format')!r}", "journal", "start with the runner that wrote it")
         self.engine.load_account(body["account"].encode())
         self.active, self.previous = ActiveModel(*body["active"]), ActiveModel(*body["previous"])
-        self.failed = set(body.get("failed", ()))
+        self.failed, self.barred = set(body.get("failed", ())), set(body.get("barred", ()))
         model = self._load_model(self.active.label, self.active.bundle_id) if self.active.bundle_id else None
         self.engine.signals.swap(model)
         self._signals(body)

@@ -55,6 +55,14 @@ class Authority:
     mode: str
     inputs: SessionInputs
 
+    def stamp(self) -> tuple[int, int, int] | None:
+        """What changes whenever the ledger's file does; None where there is none."""
+        try:
+            found = self.ledger.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
     def examine(self, label: str, bundle_id: str | None, pinned_head: str) -> Candidate:
         """The candidate for a request, or why not.
 

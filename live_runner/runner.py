@@ -16,6 +16,7 @@ from live_runner.clock import Inbox, LockstepClock, Pace, PacedClock, Wake, Wall
 from live_runner.commands import Operator
 from live_runner.copies import Copies
 from live_runner.desk import Desk
+from live_runner.external_fields import ExternalFields, check_indexes
 from live_runner.feed import DATA, TRADE_UPDATES, BarStream, TradeUpdates
 from live_runner.fold import action_table, build_fold
 from live_runner.journal import AccountLock, Journal
@@ -97,12 +98,13 @@ class Runner:
         self.operator = Operator(
             settings.journal, inputs.slot, self.fold, self.recorder, self.desk, self.swapper, self.shared, self.calendar
         )
+        self.external = ExternalFields(inputs.external, inputs.timeframe, self.calendar)
         self.day = self._trading_day(
-            universe, actions, RowAssembler(inputs.timeframe, engine.instrument_ids, inputs.fields, self.fold.factors)
+            universe, actions, RowAssembler(inputs.timeframe, engine.instrument_ids, inputs.fields, self.fold.factors, self.external)
         )
         self.desk.before = self.day.apply_actions
         self.updates = TradeUpdates(settings.key, settings.secret, settings.mode, self._url("/stream"), self._inbox)
-        symbols = [instrument.symbol for instrument in inputs.instruments]
+        symbols = [*(instrument.symbol for instrument in inputs.instruments), *self.external.symbols]
         self.bars = None
         if inputs.timeframe != "1Day":
             self.bars = BarStream(settings.key, settings.secret, settings.feed, self._url(f"/v2/{settings.feed}"), symbols, self._inbox)
@@ -149,6 +151,7 @@ class Runner:
             metrics=self.metrics,
             numbers=self._numbers,
             model_age=self._model_age,
+            authorize=self._authorize,
             between_rows=self._between_rows,
         )
 
@@ -181,6 +184,7 @@ class Runner:
             known = recover(reader, self.fold)
         await self.clock.start()
         account = await self.broker.account()
+        await check_indexes(self.inputs, self.broker)
         await self.shared.start()
         await self.updates.start()
         if self.bars is not None:
@@ -192,6 +196,7 @@ class Runner:
         await self._enter("RECONCILING")
         await self.operator.latch_at_least(await self.shared.kill_level(), "Redis held this level")
         await self.operator.read()
+        await self._authorize()
         await self.swapper.restore()
         await self.day.open_due()
         await self.day.plan()
@@ -199,7 +204,7 @@ class Runner:
         await self.day.backfill(since)
         if not self.fold.active.bundle_id:
             await self.swapper.poll(self.day.times.session_at(self.clock.now_ns()))
-        warm_up(self.fold.engine, self.inputs.fields)
+        warm_up(self.fold.engine, (*self.inputs.fields, *self.external.names))
         self._connections = self._connected()
         await self._enter(STATE_OF[self.fold.level])
 
@@ -251,6 +256,8 @@ class Runner:
         await self._cover()
         await self.operator.read()
         self._stop = self._stop or self.operator.stop
+        if self.swapper.ledger_moved():
+            await self._authorize()
         await self.day.close_complete(feed_passed=wake.kind == "bars")
         await self.day.run_due()
         await self.desk.run_due()
@@ -304,6 +311,11 @@ class Runner:
         if self._unprotected:
             self._unprotected = False
             await self.desk.protect()
+
+    async def _authorize(self) -> None:
+        """The active bundle's right to trade, at the start, at each open and when the ledger moves; without it nothing of it is opened."""
+        if await self.swapper.check_active(self.day.times.session_at(self.clock.now_ns())):
+            await self.desk.withdraw()
 
     async def _between_rows(self, session: int) -> None:
         """Between two rows: requests for a model, failures of the one in use."""

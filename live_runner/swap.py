@@ -51,10 +51,53 @@ class Swapper:
         self._confirm_as = confirm_as
         self.confirmed: set[str] = set()  # labels an operator has confirmed since the last swap
         self.waiting = ""  # why a request has not been decided yet
+        self._stamp: tuple[int, int, int] | None = None  # of the ledger at the last look
+        self._warned: set[tuple[str, int]] = set()  # bundle id and age limit that this process has warned of
 
     def age(self, model: Model, session: int) -> int:
         """Sessions from the bundle's last training row to `session`."""
         return self._calendar.position(session) - self._calendar.position(model.config.trained_through)
+
+    def ledger_moved(self) -> bool:
+        """The ledger is not what it was when the active bundle's authority was last looked at."""
+        return bool(self._fold.active.bundle_id) and self._authority.stamp() != self._stamp
+
+    async def check_active(self, session: int) -> bool:
+        """Look at the active bundle's authority again (T24); where it is gone, refuse it, say so and roll back. True when it was gone.
+
+        session: the one it would trade next. A store that does not answer proves nothing, and the bundle goes on (I9).
+        """
+        active = self._fold.active
+        if not active.bundle_id:
+            return False
+        self._stamp = self._authority.stamp()
+        try:
+            candidate = self._authority.examine(active.label, active.bundle_id, self._fold.ledger_head)
+        except TransientError as error:
+            await self._recorder.note(Kind.STATE, "authority", {"label": active.label, "not_examined": error.what, "where": error.where})
+            return False
+        except TradingError as error:
+            await self._refuse(active.label, active.bundle_id, error)
+            await self.roll_back(GUARD, error.what, session)
+            return True
+        if candidate.ledger_head != self._fold.ledger_head:
+            body = {"label": active.label, "bundle_id": active.bundle_id, "ledger_head": candidate.ledger_head}
+            await self._recorder.note(Kind.STATE, "authority", body)
+        await self._warn_of_age(candidate.model, session)
+        return False
+
+    async def _warn_of_age(self, model: Model, session: int) -> None:
+        """Past `max_age` a warning, past the hard limit another: from there the engine opens no new risk (MODEL_AGE, T25)."""
+        rules, age = self._profile.models, self.age(model, session)
+        hard = age > rules.hard_max_age_sessions
+        limit = rules.hard_max_age_sessions if hard else rules.max_age_sessions
+        if age <= limit or (model.bundle_id, limit) in self._warned:
+            return
+        self._warned.add((model.bundle_id, limit))
+        body = {"slot": self._slot, "label": model.label, "bundle_id": model.bundle_id, "outcome": "too_old" if hard else "old"}
+        reason = f"it is {age} sessions old, the limit is {limit}" + (": it opens no new risk" if hard else "")
+        await self._recorder.note(Kind.STATE, "model_age", {**body, "reason": reason, "age_sessions": age})
+        await self._shared.call(lambda: self._shared.slots.acknowledge({**body, "reason": reason}), None)
 
     async def poll(self, next_session: int) -> bool:
         """Look at the slot's request and decide it; True when the model changed. Call it between two rows only.

@@ -76,12 +76,13 @@ class TradingDay:
         metrics: Metrics,
         numbers: Callable[[str], int],
         model_age: Callable[[int], int],
+        authorize: Callable[[], Awaitable[None]],
         between_rows: Callable[[int], Awaitable[None]],
     ) -> None:
         self._broker, self._clock, self._fold, self._recorder = broker, clock, fold, recorder
         self._desk, self._gate, self._calendar, self._universe = desk, gate, calendar, universe
         self._actions, self._profile, self._assembler, self._identity = actions, profile, assembler, identity
-        self._metrics, self._numbers, self._between_rows = metrics, numbers, between_rows
+        self._metrics, self._numbers, self._authorize, self._between_rows = metrics, numbers, authorize, between_rows
         self._timeframe = assembler.timeframe
         self._contexts = ContextMaker(broker, fold, gate, calendar, universe, assembler.timeframe, model_age)
         self._daily = self._timeframe == "1Day"
@@ -162,6 +163,7 @@ class TradingDay:
         """Open a session: its id, its corporate actions, its counters; then meet the venue again and cover every position."""
         if self._fold.in_session and self._fold.session == session:
             return
+        await self._fetch_indexes(session)
         date = date_of(session).isoformat()
         number = self._numbers(date) + 1
         identity = session_id(self._identity.account, self._identity.mode, date, number)
@@ -176,6 +178,7 @@ class TradingDay:
         self._assembler.start_session()
         self._rows_in_session = 0
         self._pending.clear()
+        await self._authorize()
         await self._gate.run(f"session {date}")
 
     async def close(self, session: int) -> None:
@@ -216,17 +219,26 @@ class TradingDay:
 
     async def handle_bar(self, message: Mapping[str, Any]) -> None:
         """A minute bar or a correction from the stream. What comes after its row closed is journaled, never decided again (T4)."""
-        name = self._intake.symbols.get(str(message.get("S")))
+        symbol, first = str(message.get("S")), message["T"] == "b"
+        if symbol in self._intake.external.symbols:
+            field = self._intake.external.symbols[symbol]
+            if not first or self._intake.late_index(field, message):
+                await self._late_bar(field, message)
+            return
+        name = self._intake.symbols.get(symbol)
         if name is None:
             return
-        taken = self._intake.take(message, name, "stream") if message["T"] == "b" else None
+        taken = self._intake.take(message, name, "stream") if first else None
         if taken is None:
-            values = {key: value for key, value in message.items() if isinstance(value, (int, float, str))}
-            await self._recorder.note(Kind.LATE_BAR, name, {**values, "t": instant_ns(message["t"])})
+            await self._late_bar(name, message)
         elif taken.timestamp not in self._pending:
             self._pending.add(taken.timestamp)
             due = taken.timestamp + TIMEFRAME_NS[self._timeframe] + int(self._profile.grace_s * SECOND)
             self._at(due, lambda: self._close_row(taken.timestamp))
+
+    async def _late_bar(self, name: str, message: Mapping[str, Any]) -> None:
+        values = {key: value for key, value in message.items() if isinstance(value, (int, float, str))}
+        await self._recorder.note(Kind.LATE_BAR, name, {**values, "t": instant_ns(message["t"])})
 
     async def close_complete(self, feed_passed: bool) -> None:
         """Close the rows for which everyone has reported, or all of them where the feed says that it has passed the minute (lock-step)."""
@@ -331,8 +343,13 @@ class TradingDay:
         metrics.kill.set(int(self._fold.level))
 
     async def backfill(self, since_known_at: int) -> None:
-        """Rows that closed while nobody looked."""
+        """Rows that closed while nobody looked, and what the indexes said meanwhile."""
+        await self._fetch_indexes(self._fold.session if self._fold.in_session else self.times.session_at(self._clock.now_ns()))
         await self._backfill.run(since_known_at, self._clock.now_ns())
+
+    async def _fetch_indexes(self, session: int) -> None:
+        for name, message in await self._intake.fetch_indexes(session, self._clock.now_ns()):
+            await self._late_bar(name, message)
 
     async def _close_missed(self, timestamps: set[int], now: int) -> None:
         self._pending |= timestamps

@@ -61,7 +61,11 @@ def given_up(venue: Venue) -> tuple[Desk, OrderBook]:
 
     clock = SimpleNamespace(now_ns=lambda: venue.now)
     fold = SimpleNamespace(
-        book=book, instruments={"us:AAA": SimpleNamespace(symbol="AAA", ticks_per_unit=100)}, level=KillLevel.HALT_NEW, breaks=[]
+        book=book,
+        instruments={"us:AAA": SimpleNamespace(symbol="AAA", ticks_per_unit=100)},
+        level=KillLevel.HALT_NEW,
+        barred=set(),
+        breaks=[],
     )
     desk = Desk(venue, fold, SimpleNamespace(note=note), clock, KillPoint(""), Metrics(), "acc", drain)  # type: ignore[arg-type]
     return desk, book
