@@ -105,7 +105,7 @@ def _run_parser(commands: Any) -> None:
     )
     run.add_argument("--metrics-port", type=int, help="Prometheus port (TRADING_METRICS_PORT, 9101), 0 = off")
     run.add_argument(
-        "--confirm-transitions-as", default="", metavar="NAME", help="confirm model transitions in this operator's name (demonstrations)"
+        "--confirm-transitions-as", default="", metavar="NAME", help="confirm model transitions in this operator's name (paper only)"
     )
     run.add_argument(
         "--adopt-account-as", default="", metavar="NAME", help="begin anew where the venue shows another account than the journal"

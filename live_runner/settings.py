@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.profile import Profile
 
 
@@ -13,8 +14,8 @@ class RunnerSettings:
     """One runner, as plain values. URLs without a trailing slash; broker_url empty = Alpaca's own addresses of the mode.
 
     speed: of a simulator that runs at its own pace, virtual seconds per second; 0 for real time and for lock-step.
-    confirm_as: operator in whose name model transitions are confirmed at once. adopt_as: operator who lets a new venue account replace the
-    journaled one. kill_at: where a crash test ends the process.
+    confirm_as: operator in whose name model transitions are confirmed at once, on paper only. adopt_as: operator who lets a new venue account
+    replace the journaled one. kill_at: where a crash test ends the process.
     """
 
     account: str
@@ -36,6 +37,14 @@ class RunnerSettings:
     confirm_as: str = ""
     adopt_as: str = ""
     kill_at: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mode == "live" and self.confirm_as:
+            raise InputError(
+                "a live runner confirms no transition by itself (T27)",
+                "--confirm-transitions-as",
+                "leave it out; an operator confirms each one: live-runner swap confirm LABEL --by NAME",
+            )
 
     @property
     def websocket_url(self) -> str:

@@ -161,7 +161,7 @@ class Swapper:
             await self._recorder.note(Kind.COMMAND, command.command_id, command)
             return True
         self.waiting = (
-            f"{label}: a transition of {turnover:.1%} of gross needs an operator: live-runner swap confirm --label {label} --by NAME"
+            f"{label}: a transition of {turnover:.1%} of gross needs an operator: live-runner swap confirm {label} --by NAME"
         )
         return False
 

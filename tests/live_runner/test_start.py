@@ -52,6 +52,13 @@ def test_a_fresh_process_imports_no_research(tmp_path: Path) -> None:
     assert not [name for name in done.stdout.split() if name.startswith("live_runner.simulator")]
 
 
+def test_a_live_runner_confirms_no_transition_by_itself(daily: World) -> None:
+    done = run(daily, "http://127.0.0.1:9", "--mode", "live", "--confirm-transitions-as", "demo", "--redis-url", "")
+    assert done.returncode == 2
+    assert "a live runner confirms no transition by itself" in said(done) and "swap confirm LABEL --by NAME" in said(done)
+    assert not (daily.root / "journals").exists()
+
+
 def test_a_whole_session_from_the_command_line(daily: World, exchange: Callable[..., Exchange], redis_url: str, capsys: Any) -> None:
     daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
     venue = exchange(daily)
