@@ -98,11 +98,8 @@ def _run_parser(commands: Any) -> None:
     run.add_argument("--broker-url", help="REST address, such as http://127.0.0.1:8811 (TRADING_BROKER_URL; default: Alpaca's own)")
     run.add_argument("--redis-url", help="Redis (TRADING_REDIS_URL); an empty string runs without one")
     run.add_argument("--feed", choices=("iex", "sip"), default="iex")
-    run.add_argument("--lockstep", action="store_true", help="take the time from the simulator's control socket")
+    run.add_argument("--lockstep", action="store_true", help="take the time from the simulator's control socket; end with it")
     run.add_argument("--speed", type=_positive, default=0.0, metavar="X", help="follow a simulator started with --speed X")
-    run.add_argument(
-        "--until", choices=("end", "stopped"), default="stopped", help="end: also stop at the end of a simulation (always so in lock-step)"
-    )
     run.add_argument("--metrics-port", type=int, help="Prometheus port (TRADING_METRICS_PORT, 9101), 0 = off")
     run.add_argument(
         "--confirm-transitions-as", default="", metavar="NAME", help="confirm model transitions in this operator's name (paper only)"

@@ -14,8 +14,8 @@ class RunnerSettings:
     """One runner, as plain values. URLs without a trailing slash; broker_url empty = Alpaca's own addresses of the mode.
 
     speed: of a simulator that runs at its own pace, virtual seconds per second; 0 for real time and for lock-step.
-    confirm_as: operator in whose name model transitions are confirmed at once, on paper only. adopt_as: operator who lets a new venue account
-    replace the journaled one. kill_at: where a crash test ends the process.
+    confirm_as: operator in whose name model transitions are confirmed at once, on paper only. adopt_as: operator who lets a new venue
+    account replace the journaled one. kill_at: where a crash test ends the process.
     """
 
     account: str

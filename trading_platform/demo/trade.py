@@ -95,7 +95,7 @@ def runner_command(settings: Settings, pipeline: str, account: str) -> list[str]
     """Arguments of `python -m` for a lock-step runner; the broker's and Redis' addresses are still to be added."""
     return [
         "live_runner", "run", "--pipeline", pipeline, "--home", str(settings.home), "--account", account, "--mode", settings.mode,
-        "--profile", settings.profile, "--lockstep", "--until", "end", "--metrics-port", "0",
+        "--profile", settings.profile, "--lockstep", "--metrics-port", "0",
         "--confirm-transitions-as", "demo", "--adopt-account-as", "demo",
     ]  # fmt: skip
 
