@@ -81,6 +81,10 @@ class Broker(Protocol):
         """All activities after this one (all of them for an empty id), oldest first."""
         ...
 
+    async def asset(self, symbol: str) -> Mapping[str, Any] | None:
+        """What the venue says of a symbol, None where it knows none."""
+        ...
+
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]: ...
 
     async def bars(self, symbols: Sequence[str], timeframe: str, start: str, end: str) -> Mapping[str, Sequence[Mapping[str, Any]]]: ...
@@ -245,6 +249,18 @@ class AlpacaBroker:
             if len(page) < PAGE:
                 return found
             question["page_token"] = page[-1]["id"]
+
+    async def asset(self, symbol: str) -> Mapping[str, Any] | None:
+        def ask() -> Any:
+            try:
+                return self._trading.get(f"/assets/{symbol}")
+            except APIError as error:
+                if int(error.status_code or 0) == NOT_FOUND:
+                    return None
+                raise
+
+        found = await self._ask(self._trading_thread, ask)
+        return None if found is None else dict(found)
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         question = {"symbols": ",".join(symbols), "feed": self._feed}

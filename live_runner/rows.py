@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from live_runner.external_fields import ExternalFields
 from live_runner.wire_time import instant_ns
 from trading_platform.contracts.canonical import decode_array
 from trading_platform.contracts.errors import InputError
@@ -51,13 +52,15 @@ def bar_of(instrument_id: str, message: Mapping[str, Any], source: str) -> Bar:
 class RowAssembler:
     """Collects the bars of the row that is open and makes its panel.
 
-    instrument_ids: S columns. fields: optional fields beside OHLCV. printed: instruments that have printed in this session.
+    instrument_ids: S columns. fields: optional fields beside OHLCV. external: market-wide fields. printed: instruments that have printed in
+    this session.
     """
 
     timeframe: str
     instrument_ids: tuple[str, ...]
     fields: tuple[str, ...]
     factors: FactorState
+    external: ExternalFields
     bars: dict[int, dict[str, Bar]] = field(default_factory=dict)
     printed: set[str] = field(default_factory=set)
 
@@ -70,8 +73,8 @@ class RowAssembler:
         return True
 
     def complete(self, timestamp: int) -> bool:
-        """Every instrument that has printed in this session has reported for this row."""
-        return bool(self.printed) and self.printed <= set(self.bars.get(timestamp, {}))
+        """Every instrument and every index that has printed in this session has reported for this row."""
+        return bool(self.printed) and self.printed <= set(self.bars.get(timestamp, {})) and self.external.complete(timestamp)
 
     def start_session(self) -> None:
         """Nobody has printed yet, and no bar waits."""
@@ -88,6 +91,8 @@ class RowAssembler:
         arrays: dict[str, NDArray[np.float64]] = {}
         for name in (*BAR_FIELDS, *self.fields):
             arrays[name] = np.array([bars[i].values.get(name, np.nan) if i in bars else np.nan for i in self.instrument_ids])[None, :]
+        for name, value in self.external.values(known_at, session).items():
+            arrays[name] = np.where(present, value, np.nan)[None, :]
         split_factor, return_factor = self.factors.open_row(session)
         arrays["split_factor"] = np.where(present, split_factor, np.nan)[None, :]
         arrays["return_factor"] = np.where(present, return_factor, np.nan)[None, :]

@@ -59,13 +59,25 @@ class StateRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ExternalField:
+    """A market-wide field of the rows: the close of the newest bar of an index that was known when the row was.
+
+    name: the panel's field (`vix`). symbol: the index in the feed (`VIX`); it is no instrument. max_age_sessions: an older value is NaN.
+    """
+
+    name: str
+    symbol: str
+    max_age_sessions: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionInputs:
     """The pointer: everything outside bundles, profile and broker that a session depends on.
 
     slot: of the models it trades. feature_set: a name of the features' catalogue whose hash must be feature_hash. fields: optional bar
-    fields its rows carry beside OHLCV and factors (`vwap`). feed: the T5 identity of the live bars. calendar: exchange code, calendar_hash
-    over its default span. universe: a `Universe`; corporate_actions: `encode_actions`. states: ascending by known_at; may be empty, then
-    every instrument starts cold.
+    fields its rows carry beside OHLCV and factors (`vwap`). external: market-wide fields its rows carry as well. feed: the T5 identity of
+    the live bars. calendar: exchange code, calendar_hash over its default span. universe: a `Universe`; corporate_actions:
+    `encode_actions`. states: ascending by known_at; may be empty, then every instrument starts cold.
     """
 
     pipeline: str
@@ -80,6 +92,7 @@ class SessionInputs:
     universe: FileRef
     corporate_actions: FileRef
     fields: tuple[str, ...] = ()
+    external: tuple[ExternalField, ...] = ()
     states: tuple[StateRef, ...] = ()
 
     def to_bytes(self) -> bytes:
@@ -95,6 +108,7 @@ class SessionInputs:
             plain["instruments"] = tuple(Instrument(**item) for item in stored["instruments"])
             plain["universe"], plain["corporate_actions"] = FileRef(**stored["universe"]), FileRef(**stored["corporate_actions"])
             plain["fields"] = tuple(stored["fields"])
+            plain["external"] = tuple(ExternalField(**item) for item in stored["external"])
             plain["states"] = tuple(StateRef(s["known_at"], FileRef(**s["program"]), FileRef(**s["factors"])) for s in stored["states"])
             return cls(**plain)
         except (KeyError, TypeError) as error:
