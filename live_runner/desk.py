@@ -131,6 +131,8 @@ class Desk:
 
     def _barred(self, order: LiveOrder) -> str:
         """Why nobody wants an order any more, empty where it may be sent."""
+        if order.intent.leg in (Leg.ENTER, Leg.REDUCE) and order.intent.instrument_id in self._fold.hands_off():
+            return "hands off its instrument until an operator returns it"
         if order.intent.leg is not Leg.ENTER:
             return ""
         if self._fold.level is not KillLevel.NONE:
@@ -234,7 +236,8 @@ class Desk:
             self.schedule(order, since + GONE_NS)
 
     async def _break(self, what: str, instrument_id: str = "") -> None:
-        await self._recorder.note(Kind.BREAK, instrument_id or "account", {"what": what, "instrument_id": instrument_id or None})
+        if what not in self._fold.breaks:
+            await self._recorder.note(Kind.BREAK, instrument_id or "account", {"what": what, "instrument_id": instrument_id or None})
 
     # ------------------------------------------------------------- cancelling
 

@@ -197,6 +197,10 @@ class Fold:
         lots = self.engine.account.position
         return {self.engine.instrument_ids[s]: int(lots[s]) for s in np.flatnonzero(lots)}
 
+    def hands_off(self) -> frozenset[str]:
+        """Instruments that someone else trades, or whose position we did not open: only an operator acts on them (T18)."""
+        return frozenset(self.engine.instrument_ids[s] for s in np.flatnonzero(self.engine.account.hands_off))
+
     @property
     def cash(self) -> float:
         """What the venue's cash should be."""

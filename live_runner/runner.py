@@ -63,6 +63,7 @@ class Runner:
         self.metrics = Metrics()
         self._connections = 0
         self._unprotected = False
+        self._hands_off: frozenset[str] = frozenset()
         self._troubles = 0
         self._lock = AccountLock(settings.journal)
         try:
@@ -304,10 +305,14 @@ class Runner:
                 await self.day.handle_bar(message)
 
     async def _cover(self) -> None:
-        """After fills: what was missed is fetched, and every position is covered within the same wake (T16)."""
+        """After fills: what was missed is fetched, and every position is covered within the same wake (T16); foreign hands let go."""
         if self.desk.gap:
             await self.desk.read_activities()
             self._unprotected = True
+        names = self.fold.hands_off()
+        if names - self._hands_off:
+            await self.desk.withdraw()
+        self._hands_off = names
         if self._unprotected:
             self._unprotected = False
             await self.desk.protect()

@@ -304,12 +304,15 @@ class TradingDay:
             now,
             latency_ns,
         )
+        # The engine denies entries there by itself; what it would leave is kept back here (T18).
+        held_back = self._fold.hands_off() & {planned.instrument_id for planned in decision.orders}
+        body = {"decision": decision, "trace": trace, **({"held_back": sorted(held_back)} if held_back else {})}
         entries = [
             self._recorder.entry(Kind.ROW, f"{self._timeframe}:{row['timestamp']}", row),
-            self._recorder.entry(Kind.DECISION, decision.decision_id, {"decision": decision, "trace": trace}),
+            self._recorder.entry(Kind.DECISION, decision.decision_id, body),
         ]
         next_close = self._calendar.close_ns(self._calendar.next_session(session))
-        for planned in decision.orders:
+        for planned in (order for order in decision.orders if order.instrument_id not in held_back):
             good_until = planned.expires_at or next_close
             entries.append(self._desk.intent_entry(self._desk.intent(planned, decision.decision_id), planned.valid_from, good_until))
         await self.commit_then_send(entries)

@@ -65,6 +65,7 @@ def given_up(venue: Venue) -> tuple[Desk, OrderBook]:
         instruments={"us:AAA": SimpleNamespace(symbol="AAA", ticks_per_unit=100)},
         level=KillLevel.HALT_NEW,
         barred=set(),
+        hands_off=frozenset,
         breaks=[],
     )
     desk = Desk(venue, fold, SimpleNamespace(note=note), clock, KillPoint(""), Metrics(), "acc", drain)  # type: ignore[arg-type]
