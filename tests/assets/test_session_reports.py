@@ -14,7 +14,7 @@ from trading_platform.assets.failures import MaterializationError
 from trading_platform.assets.graph import build_graph
 from trading_platform.assets.inputs import latest
 from trading_platform.assets.instance import prepare_instance
-from trading_platform.assets.live import judge_chain, judge_reports, session_ids
+from trading_platform.assets.live import AccountsOfRun, judge_chain, judge_reports, session_ids
 from trading_platform.assets.session_accounts import ACCOUNT, session_accounts
 from trading_platform.assets.workplace import Workplace
 from trading_platform.config import load_settings
@@ -163,6 +163,21 @@ def test_a_second_adopted_account_does_not_inherit_what_the_first_was_owed(place
     assert accounts[ONE].engine_equity == pytest.approx(accounts[ONE].equity_after) == pytest.approx(100_100.0)
     assert accounts[TWO].engine_equity == accounts[TWO].equity_after == accounts[TWO].equity_before == 50_000.0
     assert accounts[TWO].total == 0.0
+
+
+def test_a_session_knows_nothing_of_the_account_before_its_own(place: Workplace) -> None:
+    book = JournalBook(journal(place))
+    book.opened(ONE, FIRST)
+    book.adopted(ONE, 100_000.0)
+    book.row(ONE, FIRST, [100.0, 10.0], "d0", 100_000.0)
+    book.order(ONE, "o1", "d0", "us:AAA", "buy", 100)  # still working when the account is given up
+    book.adopted(ONE, 50_000.0)
+    book.opened(TWO, SECOND)
+    book.row(TWO, SECOND, [103.0, 10.0], "d1", 50_000.0)
+    book.closed(TWO, SECOND, 50_000.0, 50_000.0)
+    accounts = AccountsOfRun(place)
+    assert accounts.of(TWO).working == 0 and accounts.of(TWO).equity_before == accounts.of(TWO).equity_after == 50_000.0
+    assert accounts.of(ONE).working == 1
 
 
 def test_an_edited_journal_fails_the_chain(place: Workplace, instance: dg.DagsterInstance) -> None:

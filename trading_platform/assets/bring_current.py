@@ -89,7 +89,7 @@ def _batches(
     stale: list[Step] = []
     for one in group:
         recipe = graph.nodes[one].recipe
-        known = newest_of(instance, place, recipe) if len(partitions) > 1 else None
+        known = newest_of(instance, place, recipe, set(partitions)) if len(partitions) > 1 else None
         for partition in partitions:
             found: Currency = currency(instance, place, recipe, partition, known)
             step = Step(one, partition, not found.current, found.why)

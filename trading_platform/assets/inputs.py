@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -108,9 +108,10 @@ def latest(instance: dg.DagsterInstance, place: Workplace, asset: str, partition
     return _materialization(place, records[0]) if records else None
 
 
-def _newest_records(instance: dg.DagsterInstance, asset: str) -> dict[str, dg.EventLogRecord]:
-    """The newest materialization's event of each partition, ascending by partition."""
-    newest = instance.event_log_storage.get_latest_storage_id_by_partition(dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION)
+def _newest_records(instance: dg.DagsterInstance, asset: str, only: Collection[str] | None = None) -> dict[str, dg.EventLogRecord]:
+    """The newest materialization's event of each partition (of those in `only`), ascending by partition."""
+    found = instance.event_log_storage.get_latest_storage_id_by_partition(dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION)
+    newest = {partition: number for partition, number in found.items() if only is None or partition in only}
     if not newest:
         return {}
     wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), storage_ids=list(newest.values()))
@@ -124,10 +125,10 @@ def latest_of_every(instance: dg.DagsterInstance, place: Workplace, asset: str) 
     return {partition: item for partition, item in found.items() if item is not None}
 
 
-def _readable(instance: dg.DagsterInstance, place: Workplace, asset: str) -> dict[str, Materialization]:
-    """As `latest_of_every`, without the partitions whose manifest is damaged: they count as never materialized."""
+def _readable(instance: dg.DagsterInstance, place: Workplace, asset: str, partitions: Collection[str]) -> dict[str, Materialization]:
+    """The newest materializations of some partitions, without those whose manifest is damaged: they count as never materialized."""
     found = {}
-    for partition, record in _newest_records(instance, asset).items():
+    for partition, record in _newest_records(instance, asset, partitions).items():
         try:
             item = _materialization(place, record)
         except CorruptionError:
@@ -167,15 +168,18 @@ class Inputs:
 Known = Mapping[tuple[str, str], Materialization]
 
 
-def newest_of(instance: dg.DagsterInstance, place: Workplace, recipe: Recipe) -> Known:
-    """The newest materializations of an asset's partitions and of all it may read, in one query per asset: for many partitions at once."""
-    found = {(recipe.asset, name): item for name, item in _readable(instance, place, recipe.asset).items()}
+def newest_of(instance: dg.DagsterInstance, place: Workplace, recipe: Recipe, partitions: Collection[str]) -> Known:
+    """The newest materializations of some of an asset's partitions and of what those read, in one query per asset.
+
+    An asset that is read with every partition of it is not among them: `inputs_now` asks for it.
+    """
+    found = {(recipe.asset, name): item for name, item in _readable(instance, place, recipe.asset, partitions).items()}
     for asset, reads in recipe.upstream.items():
         if reads is Reads.WHOLE:
             item = latest(instance, place, asset)
             found |= {} if item is None else {(asset, UNPARTITIONED): item}
-        else:
-            found |= {(asset, name): item for name, item in _readable(instance, place, asset).items()}
+        elif reads is Reads.SAME:
+            found |= {(asset, name): item for name, item in _readable(instance, place, asset, partitions).items()}
     return found
 
 

@@ -69,8 +69,8 @@ def materialize_sessions(
     from trading_platform.contracts.canonical import content_hash
 
     versions = []
-    known = newest_of(context.instance, platform.place, recipe)
     session_ids = context.partition_keys  # a query
+    known = newest_of(context.instance, platform.place, recipe, set(session_ids))
     with platform.place.lake.together():
         for session_id in session_ids:
             result = publish(Publication(context, platform.place, recipe, session_id, known))
@@ -136,19 +136,25 @@ def judge_chain(instance: dg.DagsterInstance, place: Workplace) -> dg.AssetCheck
 
 
 class AccountsOfRun:
-    """Accounts of all sessions of a journal, folded once per run however many sessions of it are reported."""
+    """Accounts of a journal's sessions, folded once per run however many of them are reported."""
 
     def __init__(self, place: Workplace) -> None:
         self._place = place
-        self._found: dict[tuple[str, ...], dict[str, SessionAccount]] = {}
+        self._found: dict[str, SessionAccount] = {}
 
     def of(self, session_id: str) -> SessionAccount:
         """One session's account."""
-        key = tuple(session_id.split("/")[:2])
-        if session_id not in self._found.get(key, {}):
+        if session_id not in self._found:
             with journal_of(self._place, session_id) as reader:
-                self._found[key] = session_accounts(reader.records())
-        return self._found[key][session_id]
+                self._found |= session_accounts(reader.records(after=_adoption(reader, session_id)))
+        return self._found[session_id]
+
+
+def _adoption(reader: JournalReader, session_id: str) -> int:
+    """Number of the record before the one that adopted the account a session trades: what came before it was another account's."""
+    opened = next(record.seq for record in reader.records(Kind.SESSION_OPENED, session_id=session_id))
+    adopted = [record.seq for record in reader.records(Kind.ACCOUNT, until=opened) if record.body.get("adopted")]
+    return adopted[-1] - 1 if adopted else 0
 
 
 def publish_report(out: Publication, accounts: AccountsOfRun) -> dg.MaterializeResult:
