@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -25,7 +26,15 @@ from trading_platform.contracts.instruments import Instrument
 from trading_platform.contracts.model import ModelConfig
 from trading_platform.contracts.panel import Panel
 from trading_platform.contracts.profile import Execution, Limits, ModelRules, Profile, Strategy
-from trading_platform.contracts.session_inputs import FileRef, SessionInputs, StateRef, Universe, encode_actions, pointer_path
+from trading_platform.contracts.session_inputs import (
+    ExternalField,
+    FileRef,
+    SessionInputs,
+    StateRef,
+    Universe,
+    encode_actions,
+    pointer_path,
+)
 from trading_platform.engine.signals import Signals, joined
 from trading_platform.features.catalog.registry import feature_set
 from trading_platform.features.program import Program
@@ -68,6 +77,7 @@ class World:
     actions_file: Path
     first: date
     last: date
+    indexes: Path | None = None
     bundles: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -143,8 +153,13 @@ def prices(generator: np.random.Generator, rows: int, width: int, scale: float) 
     return {**rounded, "volume": volume}
 
 
-def make_world(root: Path, timeframe: str = "1Day", traded: int = 12, seed: int = 3, profile: Profile = PROFILE) -> World:
-    """Publish a market: 140 sessions (one of minutes) of history, then the rows to trade; daily ones with a split and two dividends."""
+def make_world(
+    root: Path, timeframe: str = "1Day", traded: int = 12, seed: int = 3, profile: Profile = PROFILE, vix: Sequence[int] | None = None
+) -> World:
+    """Publish a market: 140 sessions (one of minutes) of history, then the rows to trade; daily ones with a split and two dividends.
+
+    vix: rows to trade in which the index VIX does not print; without it (None) there is no index.
+    """
     daily = timeframe == "1Day"
     days = [int(d) for d in CALENDAR.sessions(FIRST, date(2013, 12, 31))]
     if daily:
@@ -173,12 +188,29 @@ def make_world(root: Path, timeframe: str = "1Day", traded: int = 12, seed: int 
         table["volume"][first_row + 4 :, 0] *= 4.0
     else:
         present[first_row + 7 : first_row + 9, 2] = False  # a silent name
-    return _publish(root, timeframe, profile, stamps, sessions, table, present, actions, first_row)
+    silent = None if vix is None else [7, 31, *(first_row + row for row in vix)]
+    return _publish(root, timeframe, profile, stamps, sessions, table, present, actions, first_row, silent)
+
+
+def _instants(name: str, stamps: np.ndarray) -> pl.Series:
+    return pl.Series(name, stamps).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC")
+
+
+def _index(root: Path, stamps: np.ndarray, silent: Sequence[int]) -> tuple[Path, pl.DataFrame]:
+    """An index's bars for the exchange, and the same as a field's series."""
+    said = np.delete(np.arange(len(stamps)), list(silent))
+    closes = 16.0 + 0.01 * np.cumsum(np.random.default_rng(5).integers(-20, 21, len(stamps)))[said]
+    times = {name: _instants(name, stamps[said] + later) for name, later in (("timestamp", 0), ("known_at", 60 * 10**9))}
+    prices = {name: closes for name in ("open", "high", "low", "close")}
+    bars = pl.DataFrame({"symbol": ["VIX"] * len(said), "timestamp": times["timestamp"], **prices, "volume": [0.0] * len(said)})
+    bars.write_parquet(root / "indexes.parquet")
+    series = {"field": ["vix"] * len(said), **times, "value": closes}
+    return root / "indexes.parquet", pl.DataFrame(series)
 
 
 def _publish(
     root: Path, timeframe: str, profile: Profile, stamps: np.ndarray, sessions: np.ndarray, table: dict[str, np.ndarray],
-    present: np.ndarray, actions: tuple[CorporateAction, ...], first_row: int,
+    present: np.ndarray, actions: tuple[CorporateAction, ...], first_row: int, silent: Sequence[int] | None,
 ) -> World:  # fmt: skip
     daily = timeframe == "1Day"
     lake = root / "lake"
@@ -194,7 +226,8 @@ def _publish(
         rows, schema={"symbol": pl.String, "ex_date": pl.Date, "split_ratio": pl.Float64, "cash_dividend": pl.Float64}
     ).write_parquet(actions_file)
     delay = int(profile.vendor_delay_s * 1e9) if daily else 0
-    panel = build_panel(frame, ActionTable(actions), timeframe, CALENDAR, vendor_delay_ns=delay)
+    indexes, series = (None, None) if silent is None else _index(root, stamps, silent)
+    panel = build_panel(frame, ActionTable(actions), timeframe, CALENDAR, field_series=series, vendor_delay_ns=delay)
     instruments = tuple(Instrument(name, name[3:]) for name in panel.instrument_ids)
     dates = [date_of(int(day)).isoformat() for day in sorted(set(sessions.tolist()))]
     universe = Universe(
@@ -203,7 +236,7 @@ def _publish(
         {dates[0]: panel.instrument_ids},
         {dates[0]: {name: 500_000.0 for name in panel.instrument_ids}},
     )
-    features = feature_set("core" if daily else "intraday")
+    features = feature_set("core" if daily else "intraday" if silent is None else "intraday_vix")
     program, factors = Program(features, panel.instrument_ids), FactorState(ActionTable(actions), panel.instrument_ids)
     program.step(panel.rows(0, first_row))
     for t in range(first_row):
@@ -228,12 +261,15 @@ def _publish(
         corporate_actions=_write(
             lake, "actions.json", encode_actions([(a.ex_date, a.instrument_id, a.split_ratio, a.cash_dividend) for a in actions])
         ),
+        external=() if silent is None else (ExternalField("vix", "VIX", 3),),
         states=(state,),
     )
     pointer_path(lake, inputs.pipeline).parent.mkdir(parents=True)
     pointer_path(lake, inputs.pipeline).write_bytes(inputs.to_bytes())
     first, last = date_of(int(sessions[first_row])), date_of(int(sessions[-1]))
-    return World(root, timeframe, profile, panel, first_row, instruments, inputs, universe, actions, bars, actions_file, first, last)
+    return World(
+        root, timeframe, profile, panel, first_row, instruments, inputs, universe, actions, bars, actions_file, first, last, indexes
+    )
 
 
 def _frame(stamps: np.ndarray, table: dict[str, np.ndarray], present: np.ndarray) -> pl.DataFrame:
@@ -243,7 +279,7 @@ def _frame(stamps: np.ndarray, table: dict[str, np.ndarray], present: np.ndarray
         {
             "symbol": names,
             "instrument_id": np.char.add("us:", names),
-            "timestamp": pl.Series(stamps[row]).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC"),
+            "timestamp": _instants("timestamp", stamps[row]),
             **{name: values[row, column] for name, values in table.items()},
         }
     )
@@ -262,7 +298,7 @@ class Exchange:
         settings = VenueSettings(requests_per_minute=0, half_spread_bps=PROFILE.costs.half_spread_bps, **plan.pop("settings", {}))
         run = Run(settings, world.first, world.last, stay=True, **plan)
         self.simulator = Simulator(
-            run, load_tape(world.bars, world.timeframe, CALENDAR, world.actions_file if world.actions else None), CALENDAR
+            run, load_tape(world.bars, world.timeframe, CALENDAR, world.actions_file if world.actions else None, world.indexes), CALENDAR
         )
         self.venue = self.simulator.venue
         self.ended = threading.Event()

@@ -87,7 +87,7 @@ def config_of(out: Publication, pipeline: Pipeline, given: TrainingSet, rows: ND
         version=version_of(out.partition, out.inputs.hash, out.recipe.code_version),
         slot=pipeline.slot,
         timeframe=pipeline.timeframe,
-        feature_set=pipeline.feature_set,
+        feature_set=str(out.facts(pipeline.features)["feature_set"]),
         feature_hash=str(out.facts(pipeline.features)["feature_hash"]),
         features=given.names,
         volatility=volatility,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trading_platform.assets.bars import read_periods, write_periods
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.node import Node, of
-from trading_platform.assets.panels import actions_of, cell_frame, cells_of, cutoff_rows, panel_of, present_cells, session_date
+from trading_platform.assets.panels import actions_of, cell_frame, cells_of, cutoff_rows, panel_of, present_cells, session_date, set_of
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader, reader
@@ -84,11 +84,9 @@ def compute(
 
 def publish_features(out: Publication, pipeline: Pipeline) -> dg.MaterializeResult:
     """Compute every feature of every row and publish tables and states."""
-    from trading_platform.features.catalog.registry import feature_set
-
     if not out.holds(pipeline.bars):
         return out.nothing(f"{pipeline.bars} holds no rows")
-    panel, chosen = panel_of(out, pipeline), feature_set(pipeline.feature_set)
+    panel, chosen = panel_of(out, pipeline), set_of(out, pipeline)
     cutoffs = cutoff_rows(panel, pipeline, out.place.settings.stretch_rows)
     values, states = compute(panel, chosen, actions_of(out, pipeline), [row - 1 for row in cutoffs.values()])
     cells = present_cells(panel)
@@ -108,6 +106,7 @@ def publish_features(out: Publication, pipeline: Pipeline) -> dg.MaterializeResu
         "states": len(states),
     }
     facts = {
+        "feature_set": chosen.name,
         "feature_hash": chosen.hash,
         "names": list(chosen.names),
         "rows": panel.shape[0],
@@ -158,8 +157,6 @@ def features_asset(pipeline: Pipeline) -> Node:
 
 def judge_features(instance: dg.DagsterInstance, place: Workplace, pipeline: Pipeline) -> Iterable[dg.AssetCheckResult]:
     """The published table against a second computation over bars whose future was changed, and its share of defined cells."""
-    from trading_platform.features.catalog.registry import feature_set
-
     seen = reader(instance, place, pipeline.bars, pipeline.asset("universe"), pipeline.features)
     asset = pipeline.features
     if not seen.holds(asset):
@@ -167,7 +164,7 @@ def judge_features(instance: dg.DagsterInstance, place: Workplace, pipeline: Pip
             dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata={"cells": 0}) for name in ("finite", "causal")
         )
         return
-    panel, chosen = panel_of(seen, pipeline), feature_set(pipeline.feature_set)
+    panel, chosen = panel_of(seen, pipeline), set_of(seen, pipeline)
     published, _ = features_array(seen, pipeline, panel)
     warm = np.cumsum(panel.present, axis=0) > chosen.warm_up
     share = (

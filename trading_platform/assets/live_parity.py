@@ -82,8 +82,8 @@ def parity_fold(out: Reader, pipeline: Pipeline, sessions: list[int], store: Obj
     from trading_platform.features.program import Program
     from trading_platform.registry.bundle import find_bundle, load_bundle
 
-    chosen, strategy = feature_set(pipeline.feature_set), out.place.profile(pipeline).strategy
-    manifest = out.inputs.manifest(pipeline.features)
+    manifest, strategy = out.inputs.manifest(pipeline.features), out.place.profile(pipeline).strategy
+    chosen = feature_set(str(manifest.facts.get("feature_set", pipeline.feature_set)))
     if manifest.facts.get("feature_hash") != chosen.hash:
         raise CorruptionError(
             "the published features are of another version than the code", pipeline.features, f"materialize {pipeline.features}"

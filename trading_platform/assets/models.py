@@ -14,7 +14,7 @@ from trading_platform.assets.features import features_array
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.labels import labels_array
 from trading_platform.assets.node import Node, of
-from trading_platform.assets.panels import Cells, cell_frame, panel_of, stretch_start
+from trading_platform.assets.panels import Cells, cell_frame, panel_of, set_of, stretch_start
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader
@@ -69,11 +69,9 @@ class FoldFiles:
 
 def training_set(out: Reader, pipeline: Pipeline) -> TrainingSet:
     """Read bars, universe, features and labels. Features that change when prices are rescaled (level) are no model inputs (T1)."""
-    from trading_platform.features.catalog.registry import feature_set
-
     panel = panel_of(out, pipeline)
     values, names = features_array(out, pipeline, panel)
-    level = set(feature_set(pipeline.feature_set).level)
+    level = set(set_of(out, pipeline).level)
     kept = [index for index, name in enumerate(names) if name not in level]
     start = stretch_start(panel, pipeline, out.place.settings.stretch_rows)
     labels = labels_array(out, pipeline, panel)

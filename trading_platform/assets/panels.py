@@ -12,20 +12,36 @@ from trading_platform.assets.bars import read_periods
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.reading import Reader
 from trading_platform.contracts.errors import InputError
-from trading_platform.contracts.panel import Panel
+from trading_platform.contracts.panel import BAR_FIELDS, FACTOR_FIELDS, Panel
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from trading_platform.features.program import FeatureSet
     from trading_platform.market_data.corporate_actions import ActionTable
+
+OPTIONAL_FIELDS = ("vwap", "trade_count")
+
+
+def set_of(out: Reader, pipeline: Pipeline) -> FeatureSet:
+    """The feature set these bars can feed: the pipeline's, or its plain one where they lack a market-wide field the first one reads."""
+    from trading_platform.features.catalog.registry import feature_set
+
+    wanted = feature_set(pipeline.feature_set)
+    held = set(out.read(pipeline.bars, "fields")["field"].unique())
+    return wanted if held.issuperset(market_fields(wanted)) else feature_set(pipeline.plain_set)
+
+
+def market_fields(chosen: FeatureSet) -> tuple[str, ...]:
+    """The market-wide fields a set reads: those that no bar carries."""
+    return tuple(name for name in chosen.fields if name not in (*BAR_FIELDS, *FACTOR_FIELDS, *OPTIONAL_FIELDS))
 
 
 def panel_of(out: Reader, pipeline: Pipeline) -> Panel:
     """The pipeline's panel, from the bars and the universe this reader sees. Every asset builds the same one."""
-    from trading_platform.features.catalog.registry import feature_set
     from trading_platform.market_data.panel import build_panel
 
-    optional = tuple(name for name in feature_set(pipeline.feature_set).fields if name in ("vwap", "trade_count"))
+    optional = tuple(name for name in set_of(out, pipeline).fields if name in OPTIONAL_FIELDS)
     fields = out.read(pipeline.bars, "fields")
     return build_panel(
         read_periods(out, pipeline.bars, pipeline),

@@ -170,9 +170,10 @@ class ParityFold:
         found.worst = sorted(found.worst, key=_size, reverse=True)[:WORST]
 
     def _cause(self, session_id: str, timestamp: int, name: str, panel: Panel) -> str:
-        """A late or corrected bar explains its own instrument from its time on (windows remember); members that were late explain ranks."""
-        for (at, instrument), cause in self._causes.items():
-            if at <= timestamp and instrument == name:
+        """A late or corrected bar explains its own instrument from its time on (windows remember), an index's bar every instrument; members
+        that were late explain ranks."""
+        for (at, late), cause in self._causes.items():
+            if at <= timestamp and late in (name, *self._set.fields):
                 return cause
         if bool(np.any(panel.member[0] & ~panel.present[0])) and panel.timeframe == "1Day":
             return "coverage"

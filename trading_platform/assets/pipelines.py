@@ -11,9 +11,10 @@ from trading_platform.contracts.panel import TIMEFRAME_NS
 class Pipeline:
     """What differs between the pipelines.
 
-    suffix: of asset names beside the two that carry their own (bars_*, features_*, labels_*). train, test, step: rows of a walk-forward
-    fold; horizon: rows ahead that the label looks. cutoffs_apart: rows between the training cutoffs of two bundles. statistical_power:
-    False where the span is too short for the statistical gates to say anything, which the report then states as "no power".
+    feature_set: what is computed and traded; plain_set: where the bars lack a market-wide field that it reads. suffix: of asset names
+    beside the two that carry their own (bars_*, features_*, labels_*). train, test, step: rows of a walk-forward fold; horizon: rows ahead
+    that the label looks. cutoffs_apart: rows between the training cutoffs of two bundles. statistical_power: False where the span is too
+    short for the statistical gates to say anything, which the report then states as "no power".
     """
 
     name: str
@@ -21,6 +22,7 @@ class Pipeline:
     bars: str
     timeframe: str
     feature_set: str
+    plain_set: str
     strategy_class: str
     slot: str
     model: str
@@ -68,6 +70,7 @@ DAILY = Pipeline(
     bars="bars_daily",
     timeframe="1Day",
     feature_set="core",
+    plain_set="core",
     strategy_class="swing",
     slot="daily",
     model="alpha_lightgbm",
@@ -87,7 +90,8 @@ INTRADAY = Pipeline(
     suffix="_intraday",
     bars="bars_minute",
     timeframe="1Min",
-    feature_set="intraday",
+    feature_set="intraday_vix",
+    plain_set="intraday",
     strategy_class="intraday",
     slot="intraday",
     model="alpha_lightgbm_intraday",

@@ -1,7 +1,7 @@
 """What a runner is given for a pipeline: universe, corporate actions, feature states, feed, calendar, behind one pointer file."""
 
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -9,7 +9,7 @@ import dagster as dg
 from trading_platform.assets.features import STATE_ASSET
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.node import Node, of
-from trading_platform.assets.panels import actions_of
+from trading_platform.assets.panels import OPTIONAL_FIELDS, actions_of, market_fields, set_of
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import output_named
@@ -18,7 +18,15 @@ from trading_platform.assets.walk_forward import sectors_of
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.instruments import Instrument, symbol_of
 from trading_platform.contracts.manifest import OutputFile
-from trading_platform.contracts.session_inputs import FileRef, SessionInputs, StateRef, Universe, encode_actions, pointer_path
+from trading_platform.contracts.session_inputs import (
+    ExternalField,
+    FileRef,
+    SessionInputs,
+    StateRef,
+    Universe,
+    encode_actions,
+    pointer_path,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,15 +62,13 @@ def universe_value(members: "pl.DataFrame", sectors: Mapping[str, str]) -> Unive
 
 def publish_inputs(out: Publication, pipeline: Pipeline) -> dg.MaterializeResult:
     """Write universe and actions, and point at them and at the states the features asset published."""
-    from trading_platform.features.catalog.registry import feature_set
-
     if not out.holds(pipeline.bars):
         return out.nothing(f"{pipeline.bars} holds no rows")
     universe = universe_value(out.read(pipeline.asset("universe"), "members"), sectors_of(out, pipeline))
     rows = [(a.ex_date, a.instrument_id, a.split_ratio, a.cash_dividend) for a in actions_of(out, pipeline).actions]
     published = out.file("universe", universe.to_bytes(), ".json", rows=len(universe.instrument_ids))
     actions = out.file("corporate_actions", encode_actions(rows), ".json", rows=len(rows))
-    chosen, features = feature_set(pipeline.feature_set), out.facts(pipeline.features)
+    chosen, features = set_of(out, pipeline), out.facts(pipeline.features)
     inputs = SessionInputs(
         pipeline=pipeline.name,
         slot=pipeline.slot,
@@ -75,7 +81,8 @@ def publish_inputs(out: Publication, pipeline: Pipeline) -> dg.MaterializeResult
         instruments=tuple(Instrument(name, symbol_of(name)) for name in universe.instrument_ids),
         universe=_ref(published),
         corporate_actions=_ref(actions),
-        fields=tuple(name for name in chosen.fields if name in ("vwap", "trade_count")),
+        fields=tuple(name for name in chosen.fields if name in OPTIONAL_FIELDS),
+        external=external_fields(market_fields(chosen)),
         states=tuple(_state(out, pipeline, known_at) for known_at in features["states"]),
     )
     out.file("pointer", inputs.to_bytes(), ".json")
@@ -87,6 +94,15 @@ def publish_inputs(out: Publication, pipeline: Pipeline) -> dg.MaterializeResult
         "universe_hash": universe.hash,
     }
     return out.result({**said, "pointer": pointer_path(out.place.lake.root, pipeline.name).relative_to(out.place.lake.root).as_posix()})
+
+
+def external_fields(names: Sequence[str]) -> tuple[ExternalField, ...]:
+    """Market-wide fields and the indexes of the feed that say them live, as the panel joins them."""
+    from trading_platform.market_data.panel import MAX_AGE_SESSIONS
+    from trading_platform.market_data.sources.files import FIELD_SYMBOLS
+
+    symbols = {field: symbol for symbol, field in FIELD_SYMBOLS.items()}
+    return tuple(ExternalField(name, symbols[name], MAX_AGE_SESSIONS) for name in names)
 
 
 def _ref(output: OutputFile) -> FileRef:

@@ -15,7 +15,7 @@ from trading_platform.assets.features import features_array
 from trading_platform.assets.inputs import Reads, Recipe, latest
 from trading_platform.assets.models import SEED, TrainingSet, before_stretch, model_upstream, predictions_array, training_set, windows_of
 from trading_platform.assets.node import Node, of
-from trading_platform.assets.panels import actions_of
+from trading_platform.assets.panels import actions_of, set_of
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader
@@ -197,11 +197,10 @@ def report_bytes(facts: Mapping[str, Any]) -> bytes:
 
 def leaks_of(out: Reader, pipeline: Pipeline, known: TrainingSet, folds: "list[Fold]") -> tuple[str, ...]:
     """What the leakage checks find in the very arrays the models learned from."""
-    from trading_platform.features.catalog.registry import feature_set
     from trading_platform.features.program import Program
     from trading_platform.research import leakage
 
-    chosen = feature_set(pipeline.feature_set)
+    chosen = set_of(out, pipeline)
     kept = [chosen.names.index(name) for name in known.names]
 
     def compute(panel: Panel) -> NDArray[np.float32]:

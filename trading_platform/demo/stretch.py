@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,27 +10,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trading_platform.assets.bars import read_periods
-from trading_platform.assets.panels import cutoff_rows, panel_of, session_date, stretch_start
+from trading_platform.assets.panels import cutoff_rows, market_fields, panel_of, session_date, set_of, stretch_start
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.reading import Reader
+from trading_platform.assets.session_inputs import external_fields
 from trading_platform.contracts.canonical import canonical_bytes, parse
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.instruments import symbol_of
+from trading_platform.contracts.panel import PRICE_FIELDS
 from trading_platform.market_data.lake import write_atomically
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from trading_platform.contracts.panel import Panel
 
-FACTS = "stretch.json"
+FACTS, INDEXES = "stretch.json", "indexes.parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Files and dates of one pipeline's stretch. cutoffs: training cutoff -> number of the first stretch row its bundle trades (from 0)."""
+    """Files and dates of one pipeline's stretch. cutoffs: training cutoff -> number of the first stretch row its bundle trades (from 0).
+
+    indexes: bars of what feeds the rows' market-wide fields, None where they have none.
+    """
 
     pipeline: Pipeline
     bars: Path
     actions: Path
+    indexes: Path | None
     first: str
     last: str
     rows: int
@@ -52,6 +61,11 @@ def write_stretch(out: Reader, pipeline: Pipeline, folder: Path) -> Stretch:
     bars.select(symbol, *columns).write_parquet(folder / "bars.parquet")
     actions = out.read(pipeline.bars, "corporate_actions")
     actions.select(symbol, "ex_date", "split_ratio", "cash_dividend").write_parquet(folder / "actions.parquet")
+    series = out.read(pipeline.bars, "fields").filter(pl.col("timestamp").to_physical() >= int(first_session))
+    wanted = market_fields(set_of(out, pipeline))
+    (folder / INDEXES).unlink(missing_ok=True)
+    if wanted:
+        index_bars(series, wanted).write_parquet(folder / INDEXES)
     cutoffs = {cutoff: row - start for cutoff, row in cutoff_rows(panel, pipeline, rows).items()}
     facts = {
         "first": session_date(panel, start),
@@ -64,8 +78,19 @@ def write_stretch(out: Reader, pipeline: Pipeline, folder: Path) -> Stretch:
     return read_stretch(pipeline, folder)
 
 
+def index_bars(series: pl.DataFrame, wanted: Sequence[str]) -> pl.DataFrame:
+    """Bars of the indexes behind some market-wide fields. The lake keeps their closes: all four prices are the close, nothing is traded."""
+    import polars as pl
+
+    symbols = {field.name: field.symbol for field in external_fields(wanted)}
+    prices = [pl.col("value").alias(name) for name in PRICE_FIELDS]
+    chosen = series.filter(pl.col("field").is_in(list(symbols)))
+    return chosen.select(pl.col("field").replace_strict(symbols).alias("symbol"), "timestamp", *prices, pl.lit(0.0).alias("volume"))
+
+
 def read_stretch(pipeline: Pipeline, folder: Path) -> Stretch:
     """The stretch that `write_stretch` wrote. InputError where there is none."""
     if not (folder / FACTS).is_file():
         raise InputError("no stretch here", str(folder), "run the demo once on this home")
-    return Stretch(pipeline, folder / "bars.parquet", folder / "actions.parquet", **parse((folder / FACTS).read_bytes()))
+    indexes = folder / INDEXES if (folder / INDEXES).is_file() else None
+    return Stretch(pipeline, folder / "bars.parquet", folder / "actions.parquet", indexes, **parse((folder / FACTS).read_bytes()))

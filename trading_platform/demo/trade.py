@@ -81,9 +81,10 @@ def simulator_command(place: Workplace, stretch: Stretch, account: str) -> list[
     state = account_file(place.settings, account)
     state.parent.mkdir(parents=True, exist_ok=True)
     costs, timeframe = profile.costs, stretch.pipeline.timeframe
+    indexes = [] if stretch.indexes is None else ["--indexes", str(stretch.indexes)]
     bar_delay = profile.vendor_delay_s if timeframe == "1Day" else 0.0
     return [
-        "live_runner", "simulator", "--bars", str(stretch.bars), "--actions", str(stretch.actions), "--timeframe", timeframe,
+        "live_runner", "simulator", "--bars", str(stretch.bars), "--actions", str(stretch.actions), *indexes, "--timeframe", timeframe,
         "--start", stretch.first, "--end", stretch.last, "--port", "0", "--speed", "max", "--clients", "2", "--seed", "1",
         "--cash", str(profile.starting_cash), "--state", str(state), "--bar-delay", str(bar_delay),
         "--half-spread-bps", str(costs.half_spread_bps), "--impact-bps", str(costs.impact_bps), "--participation", str(costs.participation),
