@@ -13,7 +13,7 @@ import orjson
 
 from live_runner.simulator.faults import load_faults
 from live_runner.simulator.server import Run, Simulator, bind, serve, starting_account
-from live_runner.simulator.settings import VenueSettings
+from live_runner.simulator.settings import VenueSettings, arrival_allowance
 from live_runner.simulator.tape import TIMEFRAMES, load_tape
 from live_runner.simulator.wire import NS, Json
 from trading_platform.calendar import MarketCalendar
@@ -51,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="trading API, per key and virtual minute, 0 = no limit",
     )
     add("--bar-delay", type=float, default=0.0, help="seconds after its end before REST shows a bar")
+    add(
+        "--arrival-allowance",
+        type=float,
+        help="seconds after a minute bar's start in which an order still trades in it (default: by speed)",
+    )
     add("--shorts", action="store_true", help="the account may open shorts")
     add("--cash-account", action="store_true", help="buying power is cash (default: Reg T margin)")
     add("--stay", action="store_true", help="keep serving after the last session")
@@ -83,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         key=args.key,
         secret=args.secret,
         bar_delay_ns=int(args.bar_delay * NS),
+        arrival_allowance_ns=arrival_allowance(speed) if args.arrival_allowance is None else int(args.arrival_allowance * NS),
     )
     clients = args.clients if args.clients is not None else int(speed is None)
     rules = load_faults(args.faults) if args.faults is not None else ()

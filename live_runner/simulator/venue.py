@@ -1,7 +1,7 @@
 """The venue: takes orders, keeps the books, matches bars, opens and closes sessions. No sockets and no clock: time is given to it.
 
-Within one bar instruments trade in ascending symbol order, inside one instrument stops first, then the others in order of arrival; the
-matching itself is `trading_platform.matching.bar`, the backtest's own.
+Within one bar instruments trade in ascending symbol order, inside one instrument stops first, then the others in order of arrival; what
+they trade is in `fills`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ import numpy as np
 from live_runner.simulator.account import Account
 from live_runner.simulator.activities import ActivityLog
 from live_runner.simulator.event_log import EventLog
+from live_runner.simulator.fills import executions
 from live_runner.simulator.order_entry import order_uuid, parse_change, parse_new
 from live_runner.simulator.orders import OrderBook, VenueOrder
 from live_runner.simulator.settings import VenueSettings
 from live_runner.simulator.tape import Action, Tape
 from live_runner.simulator.wire import Ids, Json, RefusedError, asset_id, forbidden, instant, missing, money, unprocessable
 from trading_platform.contracts.instruments import price_string
-from trading_platform.matching.bar import LIMIT, MARKET, STOP, match_instrument
 
-KIND_CODES = {"limit": LIMIT, "market": MARKET, "stop": STOP}
-TICKS_PER_UNIT = 100
 UpdateSink = Callable[[Json], None]
 
 
@@ -87,9 +85,9 @@ class Venue:
         return len(actions)
 
     def match(self, start: int) -> int:
-        """Match every open order against the bars that began at `start` and just ended; returns the number of fills."""
-        bars = self.tape.at(start)
-        eligible = [o for o in self.orders.open() if self.tape.timeframe == "1Day" or o.created_at <= start]
+        """Match every open order that came in time against the bars that began at `start` and just ended; returns the number of fills."""
+        bars, latest = self.tape.at(start), start + self.settings.arrival_allowance_ns
+        eligible = [o for o in self.orders.open() if self.tape.timeframe == "1Day" or o.created_at <= latest]
         queues = {symbol: list(group) for symbol, group in groupby(sorted(eligible, key=_priority), key=lambda o: o.symbol)}
         fills = 0
         for symbol, index in bars:
@@ -225,27 +223,10 @@ class Venue:
 
     def _match_symbol(self, queue: list[VenueOrder], symbol: str, index: int) -> int:
         bars = self.tape.bars[symbol]
-        out_lots, out_ticks = np.zeros(len(queue), np.int64), np.zeros(len(queue), np.int64)
-        match_instrument(
-            np.array([o.sign for o in queue], np.int8),
-            np.array([KIND_CODES[o.kind] for o in queue], np.int8),
-            np.array([o.limit_ticks for o in queue], np.int64),
-            np.array([o.stop_ticks for o in queue], np.int64),
-            np.array([o.left for o in queue], np.int64),
-            float(bars.open[index]),
-            float(bars.high[index]),
-            float(bars.low[index]),
-            float(bars.close[index]),
-            float(bars.vwap[index]),
-            float(bars.volume[index]),
-            self._costs,
-            TICKS_PER_UNIT,
-            out_lots,
-            out_ticks,
-        )
-        filled = [(o, int(lots), int(ticks)) for o, lots, ticks in zip(queue, out_lots, out_ticks, strict=True) if lots]
-        for order, lots, ticks in filled:
-            self._fill(order, lots, ticks)
+        there_by = int(bars.end[index] if self.tape.timeframe == "1Day" else bars.start[index])
+        filled = executions(queue, bars, index, there_by, self._costs)
+        for each in filled:
+            self._fill(each.order, each.lots, each.ticks)
         return len(filled)
 
     def _fill(self, order: VenueOrder, lots: int, ticks: int) -> None:
