@@ -16,7 +16,7 @@ import orjson
 from live_runner import control
 from live_runner.clock import WallClock
 from trading_platform.contracts.errors import InputError, TradingError
-from trading_platform.contracts.journal import JournalReader, Kind
+from trading_platform.contracts.journal import JournalReader, Kind, Record
 
 STRATEGY_CLASS = {"daily": "swing", "intraday": "intraday"}
 
@@ -194,6 +194,7 @@ def _status(options: argparse.Namespace) -> int:
     with JournalReader(settings.journal_path) as reader:
         latch, swap = reader.last(Kind.LATCH), reader.last(Kind.SWAP)
         state, closed, refused = reader.last(Kind.STATE, "runner"), reader.last(Kind.SESSION_CLOSED), reader.last(Kind.SWAP_REFUSED)
+        flatten = reader.last(Kind.STATE, "flatten")
         decision, problem = reader.last(Kind.DECISION), reader.last(Kind.BREAK)
         answer = {
             "account": settings.account,
@@ -201,6 +202,7 @@ def _status(options: argparse.Namespace) -> int:
             "state": state.body["state"] if state else None,
             "session": decision.session_id if decision else None,
             "kill_level": latch.body["level"] if latch else "NONE",
+            "flatten": _flatten_text(latch, flatten),
             "model": swap.body["label"] if swap else None,
             "last_refusal": refused.body["reason"] if refused else None,
             "last_break": problem.body["what"] if problem else None,
@@ -209,6 +211,16 @@ def _status(options: argparse.Namespace) -> int:
         }
     _show(answer, options.json)
     return 0
+
+
+def _flatten_text(latch: Record | None, told: Record | None) -> str | None:
+    """How far FLATTEN has come (T17); None where it is not latched."""
+    if latch is None or latch.body["level"] != "FLATTEN":
+        return None
+    if told is None or told.seq < latch.seq:
+        return "latched, not begun"
+    left = ", ".join(f"{name} {why}" for name, why in sorted(told.body["not_flat"].items()))
+    return f"latched, not flat: {left}" if left else "latched, flat"
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from live_runner.control import (
     CONFIRM,
-    FLATTEN,
     HANDS_ON,
     LEVELS,
     RESUME,
@@ -26,8 +25,7 @@ from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.journal import Kind
-from trading_platform.contracts.orders import Command, Leg, OrderType, PlannedOrder, TimeInForce
-from trading_platform.engine.engine import protective_side
+from trading_platform.contracts.orders import Command, Leg
 
 GUARD = "guard"
 
@@ -85,8 +83,9 @@ class Operator:
         arguments = dict(command.arguments)
         if command.name in LEVELS:
             await self._desk.withdraw()
-        if command.name == FLATTEN:
-            await self.flatten(command)
+        if command.name == RESUME:
+            await self._desk.cancel([order for order in self._fold.book.open_orders() if order.intent.leg is Leg.FLATTEN])
+            await self._desk.protect()
         elif command.name == STAGE:
             label, bundle_id = arguments.get("label", ""), arguments.get("bundle_id") or None
             await self._shared.call(lambda: self._shared.slots.stage(self._slot, label, bundle_id), None)
@@ -109,27 +108,3 @@ class Operator:
             return
         name = {wanted: name for name, wanted in LEVELS.items()}[level]
         await self.carry_out(new_command(name, GUARD, reason, self._desk.now()))
-
-    async def flatten(self, command: Command) -> None:
-        """Close every position with a market order: at once in a session, at the next open otherwise; until then protection stays."""
-        now, day = self._desk.now(), self._fold.session
-        opens, closes = (self._calendar.open_ns(day), self._calendar.close_ns(day)) if day >= 0 else (0, 0)
-        trades_now = opens <= now < closes
-        valid_from = (
-            now if trades_now else self._calendar.open_ns(self._calendar.next_session(day if day >= 0 else now // 86_400_000_000_000))
-        )
-        working = [o for o in self._fold.book.open_orders() if not o.protects]
-        await self._desk.cancel(working)
-        entries = []
-        for name, lots in self._fold.positions().items():
-            planned = PlannedOrder(
-                name, protective_side(lots), abs(lots), OrderType.MARKET, TimeInForce.DAY, Leg.FLATTEN, valid_from=valid_from
-            )
-            entries.append(self._desk.intent_entry(self._desk.intent(planned, command.command_id), valid_from, 0))
-        records = await self._recorder.record(*entries)
-        orders = [self._fold.book.orders[record.key] for record in records]
-        for order in orders:
-            if not trades_now:
-                self._desk.schedule(order, valid_from)
-        if trades_now:
-            await self._desk.send(orders)

@@ -61,6 +61,7 @@ class Desk:
         self._later: list[tuple[int, str]] = []
         self._throttled: dict[str, int] = {}
         self._sent: dict[str, int] = {}  # when an order was handed to the network last
+        self.uncovered = False  # a reduction was refused after its stop had made room for it
         self.gap = False  # a fill was missed: activities must be read
         self.before: Callable[[int], Awaitable[None]] | None = None  # brings corporate actions up to an instant
 
@@ -175,6 +176,7 @@ class Desk:
             await self._event(order, status, source, str(answer.order["id"]))
         elif answer.verdict is Verdict.REJECTED:
             self._metrics.orders.labels("rejected").inc()
+            self.uncovered |= intent.leg in (Leg.REDUCE, Leg.FLATTEN)
             await self._event(order, OrderStatus.REJECTED, source, reason=answer.reason)
         elif answer.verdict is Verdict.NOT_UNIQUE:
             await self.resolve(order)
@@ -273,6 +275,8 @@ class Desk:
 
     async def protect(self, only: set[str] | None = None, sending: Sequence[LiveOrder] = ()) -> None:
         """Make the venue's stops what the engine wants: one GTC stop per position, replaced where its lots or price changed (T16)."""
+        if only is None:
+            self.uncovered = False
         desired = desired_stops(self._fold, self._clock.now_ns(), sending)
         names = sorted({*desired, *(o.intent.instrument_id for o in self._fold.book.open_orders() if o.protects)})
         for name in names:

@@ -62,6 +62,7 @@ class Fold:
         self._load_model = load_model
         self.book = OrderBook()
         self.level = KillLevel.NONE
+        self.latched_by = ""  # the command that latched it last
         self.active = ActiveModel()
         self.previous = ActiveModel()
         self.failed: set[str] = set()  # labels that the runner itself has given up since the last swap a person or a publisher asked for
@@ -115,7 +116,7 @@ class Fold:
         elif kind is Kind.COMMAND and not body.get("refused"):
             self._command(command_of(body))
         elif kind is Kind.LATCH:
-            self.level = KillLevel[body["level"]]
+            self.level, self.latched_by = KillLevel[body["level"]], str(body.get("command_id", ""))
         elif kind is Kind.SWAP:
             self._swap(body)
         elif kind is Kind.SWAP_REFUSED:

@@ -18,6 +18,7 @@ from live_runner.copies import Copies
 from live_runner.desk import Desk
 from live_runner.external_fields import ExternalFields, check_indexes
 from live_runner.feed import DATA, TRADE_UPDATES, BarStream, TradeUpdates
+from live_runner.flatten import Flattener
 from live_runner.fold import action_table, build_fold
 from live_runner.journal import AccountLock, Journal
 from live_runner.kill_points import KillPoint
@@ -96,6 +97,7 @@ class Runner:
         self.copies = Copies(self.shared, self.metrics, lambda: self.fold.active.label)
         self.recorder.watched = self.copies.of
         self.swapper = self._swapper()
+        self.flattener = Flattener(self.fold, self.recorder, self.desk, self.calendar)
         self.operator = Operator(
             settings.journal, inputs.slot, self.fold, self.recorder, self.desk, self.swapper, self.shared, self.calendar
         )
@@ -208,6 +210,7 @@ class Runner:
         warm_up(self.fold.engine, (*self.inputs.fields, *self.external.names))
         self._connections = self._connected()
         await self._enter(STATE_OF[self.fold.level])
+        await self.flattener.step()
 
     async def _account(self, venue_account: str, known: bool, account: object) -> int:
         """Adopt the venue's account where the journal has none; returns since when rows are missing (UTC ns known_at, 0 = none)."""
@@ -234,7 +237,7 @@ class Runner:
     async def loop(self) -> None:
         """Wake, look, act, until told to stop."""
         while not self._stop:
-            wake = await self.clock.next([*self.desk.timers(), *self.day.timers()], self._inbox)
+            wake = await self.clock.next([*self.desk.timers(), *self.day.timers(), *self.flattener.timers()], self._inbox)
             try:
                 await self._act(wake)
                 self._troubles = 0
@@ -259,11 +262,13 @@ class Runner:
         self._stop = self._stop or self.operator.stop
         if self.swapper.ledger_moved():
             await self._authorize()
+        await self.flattener.step()
         await self.day.close_complete(feed_passed=wake.kind == "bars")
         await self.day.run_due()
         await self.desk.run_due()
         await self.drain()
         await self._cover()
+        await self.flattener.step()
         if self.state in STATE_OF.values() and self.state != STATE_OF[self.fold.level]:
             await self._enter(STATE_OF[self.fold.level])
         await self._watch_redis()
@@ -313,7 +318,7 @@ class Runner:
         if names - self._hands_off:
             await self.desk.withdraw()
         self._hands_off = names
-        if self._unprotected:
+        if self._unprotected or self.desk.uncovered:
             self._unprotected = False
             await self.desk.protect()
 

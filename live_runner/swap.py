@@ -160,9 +160,7 @@ class Swapper:
             command = new_command(CONFIRM, self._confirm_as, reason, self._recorder.now(), label=label)
             await self._recorder.note(Kind.COMMAND, command.command_id, command)
             return True
-        self.waiting = (
-            f"{label}: a transition of {turnover:.1%} of gross needs an operator: live-runner swap confirm {label} --by NAME"
-        )
+        self.waiting = f"{label}: a transition of {turnover:.1%} of gross needs an operator: live-runner swap confirm {label} --by NAME"
         return False
 
     async def _switch(self, candidate: Candidate, health: Health, turnover: float) -> None:

@@ -304,8 +304,9 @@ class TradingDay:
             now,
             latency_ns,
         )
-        # The engine denies entries there by itself; what it would leave is kept back here (T18).
-        held_back = self._fold.hands_off() & {planned.instrument_id for planned in decision.orders}
+        # The engine denies entries of a name left alone, its exits are kept back here (T18); exits under FLATTEN are the flattener's.
+        off = self._fold.hands_off()
+        held_back = {o.instrument_id for o in decision.orders if o.leg is Leg.FLATTEN or o.instrument_id in off}
         body = {"decision": decision, "trace": trace, **({"held_back": sorted(held_back)} if held_back else {})}
         entries = [
             self._recorder.entry(Kind.ROW, f"{self._timeframe}:{row['timestamp']}", row),
