@@ -82,7 +82,6 @@ class Fold:
         self.breaks: list[str] = []
         self.divergences: list[str] = []
         self.row: tuple[Panel, SignalBlock, RowContext] | None = None
-        self.last_target = np.zeros(len(instruments), np.int64)  # lots wanted by the newest decision
 
     def apply(self, record: Record, decided: bool = False) -> None:
         """Fold one record. `decided`: the caller has stepped this row and made this decision already (the live path)."""
@@ -154,7 +153,6 @@ class Fold:
             self.engine.set_naked(name, max(abs(self.position(name)) - covered.get(name, 0), 0))
 
     def _decision(self, record: Record, decided: bool) -> None:
-        self.last_target = decode_array(record.body["decision"]["target"])
         if decided:
             return
         if self.row is None:
@@ -237,7 +235,7 @@ class Fold:
         self.active = self.previous = ActiveModel()
         self.failed, self.barred = set(), set()
         self.engine.signals.swap(None)
-        self.row, self.last_target = None, np.zeros(len(names), np.int64)
+        self.row = None
         self.breaks.clear()
 
     def _command(self, command: Command) -> None:
@@ -303,7 +301,6 @@ class Fold:
             "session_number": self.session_number,
             "in_session": self.in_session,
             "last_row": self.last_row,
-            "last_target": self.last_target,
             "protect_origin": self.protect_origin,
             "breaks": self.breaks,
         }
@@ -332,7 +329,6 @@ class Fold:
             "last_row",
         ):
             setattr(self, name, body[name])
-        self.last_target = decode_array(body["last_target"])
         self.protect_origin, self.breaks = dict(body["protect_origin"]), list(body["breaks"])
 
 

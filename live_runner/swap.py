@@ -129,9 +129,9 @@ class Swapper:
         return True
 
     def transition_turnover(self, model: Model) -> float:
-        """Value of the orders the bundle's first targets would send, as a share of the gross they lead to (T27); 0 before the first row.
+        """Value of the orders the bundle's first targets would send, as a share of the larger gross, before or after (T27).
 
-        Priced on a copy of the engine: the newest row, decided once more by the new bundle.
+        Priced on a copy of the engine, as the engine prices: the newest row, decided once more by the new bundle. 0 before the first row.
         """
         if self._fold.row is None or not self._fold.active.bundle_id:
             return 0.0
@@ -143,13 +143,19 @@ class Swapper:
         scratch.signals.swap(model)
         alphas = engine.signals.shadow(model)[-1:]
         held = scratch.signals.latched[np.newaxis, :].copy()
-        # The row was decided already: its orders are on their way, so their targets stand for what is held.
-        scratch.account.position[:] = self._fold.last_target
+        account, lots_per_unit = scratch.account, scratch.grid.lots_per_unit
+        # The row was decided already: its orders are on their way, so what they would leave, paid for, stands for what is held.
+        on_the_way = account.working_buy - account.working_sell
+        marks = np.where(np.isfinite(account.mark), account.mark, account.avg_cost)
+        account.cash[0] -= float(np.sum(on_the_way / lots_per_unit * marks))
+        account.position[:] += on_the_way
+        account.working_buy[:] = account.working_sell[:] = 0
+        before = account.position.copy()
         fresh = dataclasses.replace(block, alpha=alphas if len(alphas) else block.alpha, held=held)
         target = scratch.decide(panel, fresh, context).target
-        price = np.where(np.isfinite(context.quote_mid), context.quote_mid, np.nan_to_num(scratch.account.mark))
-        moved = float(np.sum(np.abs(target - self._fold.last_target) * price))
-        gross = max(float(np.sum(np.abs(target) * price)), float(np.sum(np.abs(self._fold.last_target) * price)))
+        price = np.where(context.quote_mid > 0.0, context.quote_mid, marks) / lots_per_unit
+        moved = float(np.sum(np.abs(target - before) * price))
+        gross = max(float(np.sum(np.abs(target) * price)), float(np.sum(np.abs(before) * price)))
         return moved / gross if gross > 0.0 else 0.0
 
     async def _may_move(self, label: str, turnover: float) -> bool:

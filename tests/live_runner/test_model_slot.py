@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 from market import ACCOUNT, Exchange, World, make_world
@@ -17,6 +19,7 @@ from trading_platform.contracts.canonical import canonical_bytes
 from trading_platform.contracts.journal import JournalReader, Kind
 from trading_platform.contracts.ledger import LedgerReader
 from trading_platform.contracts.names import REDIS_ACTIVE, redis_prefix
+from trading_platform.registry.bundle import load_bundle
 from trading_platform.registry.ledger import promote
 from trading_platform.registry.redis_server import RedisServer
 from trading_platform.registry.slots import Slots
@@ -82,6 +85,45 @@ def test_a_large_transition_waits_for_an_operator(
     assert [swap["label"] for swap in bodies(runner, Kind.SWAP)] == ["momentum_v1"]
     assert "needs an operator" in runner.swapper.waiting
     assert slots_of(redis_url).pending("daily") == second
+
+
+class SameAgain(Runner):
+    """After a row whose entries still wait for the open, a bundle of the same weights is asked for."""
+
+    request: tuple[str, str] = ("", "")
+    rows = 0
+
+    async def _between_rows(self, session: int) -> None:
+        self.rows += 1
+        if self.rows == 5:
+            assert self.fold.engine.account.working_buy.any()
+            self.shared.slots.stage("daily", *self.request)
+        await super()._between_rows(session)
+
+
+def test_a_refit_that_wants_the_same_moves_nothing_and_needs_nobody(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    SameAgain.request = daily.bundle("momentum", "2", MOMENTUM)
+    runner = play(daily, exchange(daily).url, SameAgain, redis_url=redis_url)
+    assert [(s["label"], s["transition_turnover"]) for s in bodies(runner, Kind.SWAP)] == [("momentum_v1", 0.0), ("momentum_v2", 0.0)]
+
+
+def test_the_turnover_of_a_transition_is_in_money_whatever_the_lots(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    label, bundle_id = daily.bundle("reversal", "1.2", REVERSAL)
+    runner = play(daily, exchange(daily).url, redis_url=redis_url)
+    engine, other = runner.fold.engine, load_bundle(runner._store, label, bundle_id)
+    whole = runner.swapper.transition_turnover(other)
+    lots = np.where(np.arange(len(engine.instruments)) % 2 == 0, 1, 1_000)
+    engine.instruments = tuple(replace(i, lots_per_unit=int(n)) for i, n in zip(engine.instruments, lots, strict=True))
+    for name in ("position", "working_buy", "working_sell"):
+        getattr(engine.account, name)[:] *= lots
+    assert engine.account.position.any() and 0.1 < whole < 2.0
+    assert runner.swapper.transition_turnover(other) == pytest.approx(whole, rel=0.01)
 
 
 def refused(runner: Runner, redis_url: str) -> str:
