@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
-from market import ACCOUNT, Exchange, World, make_world
+from market import ACCOUNT, PROFILE, Exchange, World, make_world
 
 from live_runner.inference_watch import InferenceWatch, loop_lag_ns
 from live_runner.runner import Runner
@@ -88,26 +88,29 @@ def test_a_large_transition_waits_for_an_operator(
 
 
 class SameAgain(Runner):
-    """After a row whose entries still wait for the open, a bundle of the same weights is asked for."""
+    """After the first row, whose entries wait for the open while nothing is held, a bundle of the same weights is asked for."""
 
     request: tuple[str, str] = ("", "")
     rows = 0
 
     async def _between_rows(self, session: int) -> None:
         self.rows += 1
-        if self.rows == 5:
-            assert self.fold.engine.account.working_buy.any()
+        if self.rows == 1:
+            assert self.fold.engine.account.working_buy.any() and not self.fold.positions()
             self.shared.slots.stage("daily", *self.request)
         await super()._between_rows(session)
 
 
 def test_a_refit_that_wants_the_same_moves_nothing_and_needs_nobody(
-    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+    tmp_path: Path, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
 ) -> None:
-    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
-    SameAgain.request = daily.bundle("momentum", "2", MOMENTUM)
-    runner = play(daily, exchange(daily).url, SameAgain, redis_url=redis_url)
+    world = make_world(tmp_path / "home", traded=6, profile=replace(PROFILE, models=replace(PROFILE.models, shadow_rows=1)))
+    world.stage(redis_url, *world.bundle("momentum", "1", MOMENTUM))
+    SameAgain.request = world.bundle("momentum", "2", MOMENTUM)
+    runner = play(world, exchange(world).url, SameAgain, redis_url=redis_url)
     assert [(s["label"], s["transition_turnover"]) for s in bodies(runner, Kind.SWAP)] == [("momentum_v1", 0.0), ("momentum_v2", 0.0)]
+    used = [tuple(body["decision"]["bundle_ids"]) for body in bodies(runner, Kind.DECISION)]
+    assert used == [(world.bundles["momentum_v1"],)] + [(world.bundles["momentum_v2"],)] * 5, "at once, not when the orders had filled"
 
 
 def test_the_turnover_of_a_transition_is_in_money_whatever_the_lots(
