@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from world import World
 
-from trading_platform.assets.live_parity import judge_parity, parity_fold
+from trading_platform.assets.live_parity import era_of, judge_parity, parity_fold
 from trading_platform.assets.panels import panel_of
 from trading_platform.assets.parity import SessionParity, compare
 from trading_platform.assets.pipelines import DAILY
@@ -42,8 +42,17 @@ def records(bodies: Iterable[tuple[Kind, str, dict]]) -> list[Record]:
     return made
 
 
-def traded(world: World, change: dict[tuple[int, int], float] | None = None, late: bool = False) -> SessionParity:
-    """Compare the first rows of the stretch as a runner would have seen them. change: (row, column) -> factor on that cell's close."""
+def traded(
+    world: World,
+    change: dict[tuple[int, int], float] | None = None,
+    late: bool = False,
+    lost: tuple[int, int] | None = None,
+    command: bool = False,
+) -> SessionParity:
+    """Compare the first rows of the stretch as a runner would have seen them.
+
+    change: (row, column) -> factor on that cell's close. lost: the cell whose bar never came. command: an operator gave one.
+    """
     seen = open_reader(world)
     panel = panel_of(seen, DAILY)
     cutoff, start = next(iter(sorted(world.manifest("features_daily").facts["cutoffs"].items())))
@@ -51,6 +60,8 @@ def traded(world: World, change: dict[tuple[int, int], float] | None = None, lat
     for (at, column), factor in (change or {}).items():
         close[start + at, column] *= factor
     live = dataclasses.replace(panel, fields={**panel.fields, "close": close})
+    if lost is not None:
+        live = without(live, start + lost[0], lost[1])
     facts = world.manifest("model_bundle", cutoff).facts
     model = load_bundle(world.place.store, str(facts["label"]), str(facts["bundle_id"]))
     bodies: list[tuple[Kind, str, dict]] = []
@@ -60,9 +71,19 @@ def traded(world: World, change: dict[tuple[int, int], float] | None = None, lat
     if late:
         for at, column in change or {}:
             bodies.insert(0, (Kind.LATE_BAR, panel.instrument_ids[column], {"t": int(panel.timestamp[start + at])}))
+    if command:
+        bodies.insert(0, (Kind.COMMAND, "c1", {"name": "halt"}))
     journal = records(bodies)
     sessions = sorted({int(day) for day in panel.session[start : start + ROWS]})
     return compare(lambda: journal, parity_fold(seen, DAILY, sessions, world.place.store))[SESSION]
+
+
+def without(panel: Panel, at: int, column: int) -> Panel:
+    """The panel without one bar."""
+    present = panel.present.copy()
+    present[at, column] = False
+    fields = {name: np.where(present, values, np.nan) for name, values in panel.fields.items()}
+    return dataclasses.replace(panel, fields=fields, present=present)
 
 
 def alphas(world: World, model: object, live: Panel, start: int, at: int) -> np.ndarray:
@@ -97,6 +118,27 @@ def test_a_late_bar_in_the_journal_explains_its_own_instrument(shared_world: Wor
     own = [worst for worst in found.worst if worst.instrument_id == panel.instrument_ids[5]]
     assert own and {worst.cause for worst in own} == {"late bar"}
     assert found.causes["late bar"] > 0
+
+
+def test_a_bar_that_never_came_explains_its_instrument_and_the_ranks_of_others_and_no_more(shared_world: World) -> None:
+    found = traded(shared_world, lost=(3, 5))
+    assert found.differing > 0 and found.unexplained == 0 and set(found.causes) == {"coverage"}
+    also = traded(shared_world, {(3, 2): 1.05}, lost=(3, 5))
+    assert also.unexplained > 0 and also.causes["coverage"] > 0
+
+
+def test_an_operators_command_explains_no_feature(shared_world: World) -> None:
+    assert traded(shared_world, {(3, 5): 1.05}, command=True).unexplained > 0
+
+
+def test_a_repeated_day_begins_a_new_era_and_a_restart_does_not() -> None:
+    opened = [
+        dataclasses.replace(record, session_id=name, body={"session": day})
+        for record, (name, day) in zip(
+            records([(Kind.SESSION_OPENED, "", {})] * 5), [("a", 10), ("b", 11), ("b", 11), ("c", 11), ("d", 12)], strict=True
+        )
+    ]
+    assert [era_of(opened, name) for name in "abcd"] == [0, 0, 3, 3]
 
 
 @pytest.mark.parametrize(("unexplained", "passed"), [(0, True), (3, False)])

@@ -60,18 +60,20 @@ class ParityOfRun:
 
 
 def era_of(opened: Sequence[Record], session_id: str) -> int:
-    """Number of the record before the era of a session: where a journal goes back to an earlier day, features start from a state again.
+    """Number of the record before the era of a session: where a journal goes back to an earlier day or repeats one, features start from a
+    state again.
 
     Sessions of one era are compared together, for their windows reach over them; those before it say nothing about it.
     """
     start, previous = 1, None
     for record in opened:
         day = int(record.body["session"])
-        if previous is not None and day < previous:
+        again = previous is not None and record.session_id == previous.session_id  # after a restart
+        if previous is not None and not again and day <= int(previous.body["session"]):
             start = record.seq
         if record.session_id == session_id:
             break
-        previous = day
+        previous = record
     return start - 1
 
 
@@ -128,7 +130,9 @@ def batch_of(out: Reader, pipeline: Pipeline, sessions: list[int]) -> Batch:
     at = np.searchsorted(stamps, frame["timestamp"].to_physical().to_numpy())
     column = frame["instrument_id"].replace_strict(columns, return_dtype=pl.Int64).to_numpy()
     values[at, column] = np.stack([frame[feature].to_numpy() for feature in names], axis=1)
-    return Batch({int(stamp): row for row, stamp in enumerate(stamps)}, columns, values)
+    present = np.zeros(values.shape[:2], np.bool_)
+    present[at, column] = True
+    return Batch({int(stamp): row for row, stamp in enumerate(stamps)}, columns, values, present)
 
 
 def publish_parity(out: Publication, parity: ParityOfRun) -> dg.MaterializeResult:

@@ -18,6 +18,7 @@ from trading_platform.contracts.journal import Kind, Record
 from trading_platform.contracts.panel import Panel
 
 if TYPE_CHECKING:
+    from trading_platform.features.expression import Expression
     from trading_platform.features.program import FeatureSet, Program
 
 UNEXPLAINED = "unexplained"
@@ -26,11 +27,12 @@ WORST = 5
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Published features of a timeframe: row of a timestamp, column of an instrument, float32 values (T, S, F)."""
+    """Published features of a timeframe: row of a timestamp, column of an instrument, float32 values (T, S, F), bool present (T, S)."""
 
     rows: Mapping[int, int]
     columns: Mapping[str, int]
     values: NDArray[np.float32]
+    present: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +109,14 @@ class ParityFold:
         self._program: Program | None = None
         self._row: tuple[Panel, NDArray[np.float32]] | None = None
         self._causes: dict[tuple[int, str], str] = {}
-        self._session_cause: dict[str, str] = {}
+        self._crossing = _across(feature_set)
         self.sessions: dict[str, SessionParity] = {}
 
     def note_cause(self, record: Record) -> None:
-        """First pass: what the journal says about late and corrected bars and operators."""
+        """First pass: what the journal says about late and corrected bars."""
         if record.kind in (Kind.LATE_BAR, Kind.CORRECTION):
             cause = "late bar" if record.kind is Kind.LATE_BAR else "corrected bar"
             self._causes[int(record.body.get("t", 0)), record.key] = cause
-        elif record.kind is Kind.COMMAND:
-            self._session_cause[record.session_id] = "operator"
 
     def apply(self, record: Record) -> None:
         """Second pass: compare."""
@@ -144,40 +144,43 @@ class ParityFold:
         if batch is None:
             found.missing += 1
             return
-        present = panel.present[0]
-        same = (features == batch) | (np.isnan(features) & np.isnan(batch))
-        found.cells += int(present.sum()) * features.shape[1]
-        for column, number in np.argwhere(~same & present[:, None]):
-            self._differs(found, panel, int(column), int(number), features, batch)
+        values, present = batch
+        for column in np.flatnonzero(present & ~panel.present[0]):  # the journaled row says so: the runner never had this bar
+            self._causes.setdefault((int(panel.timestamp[0]), panel.instrument_ids[int(column)]), "coverage")
+        either = present | panel.present[0]
+        same = (features == values) | (np.isnan(features) & np.isnan(values))
+        found.cells += int(either.sum()) * features.shape[1]
+        for column, number in np.argwhere(~same & either[:, None]):
+            self._differs(found, panel, int(column), int(number), features, values)
 
-    def _batch_row(self, panel: Panel) -> NDArray[np.float32] | None:
+    def _batch_row(self, panel: Panel) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+        """The published features (S, F) and bars (S,) of a row; None where there is no such row."""
         row = self._batch.rows.get(int(panel.timestamp[0]))
         if row is None:
             return None
-        empty = np.full(self._batch.values.shape[2], np.nan, np.float32)
-        columns = [self._batch.columns.get(name) for name in panel.instrument_ids]
-        return np.stack([empty if column is None else self._batch.values[row, column] for column in columns])
+        columns = np.array([self._batch.columns.get(name, -1) for name in panel.instrument_ids])
+        known = columns >= 0
+        values = np.where(known[:, None], self._batch.values[row, columns], np.float32(np.nan))
+        return values, known & self._batch.present[row, columns]
 
     def _differs(
         self, found: SessionParity, panel: Panel, column: int, number: int, live: NDArray[np.float32], batch: NDArray[np.float32]
     ) -> None:
         name, timestamp = panel.instrument_ids[column], int(panel.timestamp[0])
-        cause = self._cause(found.session_id, timestamp, name, panel)
+        cause = self._cause(timestamp, name, crossing=number in self._crossing)
         found.differing += 1
         found.causes[cause] = found.causes.get(cause, 0) + 1
         values = float(live[column, number]), float(batch[column, number])
         found.worst.append(Difference(timestamp, name, self._set.names[number], *values, cause))
         found.worst = sorted(found.worst, key=_size, reverse=True)[:WORST]
 
-    def _cause(self, session_id: str, timestamp: int, name: str, panel: Panel) -> str:
-        """A late or corrected bar explains its own instrument from its time on (windows remember), an index's bar every instrument; members
-        that were late explain ranks."""
-        for (at, late), cause in self._causes.items():
-            if at <= timestamp and late in (name, *self._set.fields):
+    def _cause(self, timestamp: int, name: str, crossing: bool) -> str:
+        """A bar that was late, corrected or absent explains its own instrument from its time on (windows remember), an index's bar every
+        instrument, and any of them what compares instruments with each other (`crossing`)."""
+        for (at, what), cause in self._causes.items():
+            if at <= timestamp and (crossing or what in (name, *self._set.fields)):
                 return cause
-        if bool(np.any(panel.member[0] & ~panel.present[0])) and panel.timeframe == "1Day":
-            return "coverage"
-        return self._session_cause.get(session_id, UNEXPLAINED)
+        return UNEXPLAINED
 
     def _compare_decision(self, session_id: str, decision: Mapping[str, Any]) -> None:
         assert self._row is not None
@@ -187,13 +190,13 @@ class ParityFold:
             return
         live = decode_array(decision["alpha"])
         usable = np.isfinite(live)
-        again = self._alphas(str(decision["bundle_ids"][0]), batch, usable)
+        again = self._alphas(str(decision["bundle_ids"][0]), batch[0], usable)
         found = self.sessions[session_id]
         found.alphas += list(zip(live[usable].tolist(), again[usable].tolist(), strict=True))
         member = panel.member[0]
         for column in np.flatnonzero(self._classes(live, member) != self._classes(again, member)):
             name = panel.instrument_ids[column]
-            cause = self._cause(session_id, int(panel.timestamp[0]), name, panel)
+            cause = self._cause(int(panel.timestamp[0]), name, crossing=True)
             found.flipped.append((int(panel.timestamp[0]), name, cause))
             found.causes[cause] = found.causes.get(cause, 0) + 1
 
@@ -209,6 +212,18 @@ class ParityFold:
         entry, leave = self._ranks
         classes[defined] = np.where(rank >= entry, 3, np.where(rank < leave, 1, 2))
         return classes
+
+
+def _across(feature_set: FeatureSet) -> frozenset[int]:
+    """Columns of the features that compare instruments with each other."""
+    from trading_platform.features.operators.kernel import Kind as How
+    from trading_platform.features.operators.table import OPERATORS
+
+    def crosses(expression: Expression) -> bool:
+        spec = OPERATORS.get(expression.operator)
+        return (spec is not None and spec.kind is How.CROSS_SECTION) or any(crosses(one) for one in expression.inputs)
+
+    return frozenset(number for number, name in enumerate(feature_set.names) if crosses(feature_set.features[name]))
 
 
 def _size(difference: Difference) -> float:
