@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from trading_platform.demo.explain import begin_walk, finish_walk, show_links
 from trading_platform.demo.processes import Child
 from trading_platform.demo.screen import Bars, Screen
 from trading_platform.demo.stretch import Stretch, write_stretch
-from trading_platform.demo.summary import Part, Summary, journal_head, summarise
+from trading_platform.demo.summary import Part, Summary, closed_sessions, journal_head, summarise
 from trading_platform.demo.trade import Request, trade
 from trading_platform.registry.lineage import Link, broken
 from trading_platform.registry.redis_server import RedisServer
@@ -32,6 +32,7 @@ from trading_platform.registry.redis_server import RedisServer
 if TYPE_CHECKING:
     import dagster as dg
 
+LIFT_AHEAD_S = 6.0  # how long the demo waits for a pipeline to end before it lifts what is closed
 TRADED_ASSETS = ("live_journal", "live_parity", "session_report")
 
 
@@ -45,6 +46,7 @@ class Demo:
         self.place = Workplace(settings)
         self.graph: Graph = build_graph()
         self.definitions = build_definitions(**overrides_of(settings))
+        self._heads: dict[Pipeline, int] = {}
 
     def materialize(self, assets: Sequence[str], partitions: dict[str, Sequence[str]] | None = None) -> list[Step]:
         """Bring some assets up to date, upstream first."""
@@ -79,8 +81,12 @@ class Demo:
         ready = [self._prepare(pipeline, cutoffs[pipeline.name]) for pipeline in PIPELINES if cutoffs[pipeline.name] != [NO_DATA]]
         with self.screen.bars() as bars, ThreadPoolExecutor(len(PIPELINES), "trade") as pool:
             going = {pool.submit(self._trade, stretch, requests, bars): stretch.pipeline for stretch, requests in ready}
-            for ended in as_completed(going):
-                yield going[ended], ended.result()
+            while going:
+                ended, _ = wait(going, LIFT_AHEAD_S, FIRST_COMPLETED)
+                for one in ended:
+                    yield going.pop(one), one.result()
+                if not ended:
+                    self._lift_ahead(list(going.values()))
 
     def _prepare(self, pipeline: Pipeline, cutoffs: Sequence[str]) -> tuple[Stretch, list[Request]]:
         """A pipeline's stretch, and its bundles: the second is asked for before the first row it may trade."""
@@ -94,7 +100,7 @@ class Demo:
         account = pipeline.account(self.settings.account)
         with RedisServer() as redis:
             place = Workplace(self.settings.model_copy(update={"account": account, "redis_url": redis.url}))
-            before = journal_head(place.settings.journal_path)
+            before = self._heads[pipeline] = journal_head(place.settings.journal_path)
             bar = bars.add(f"{pipeline.name} rows", stretch.rows)
             trade(place, stretch, account, redis.url, requests, lambda r: stage(place, pipeline.slot, r.label, r.bundle_id), bar.at)
         return summarise(place.settings.journal_path, before)
@@ -114,6 +120,15 @@ class Demo:
         for asset in TRADED_ASSETS:
             steps = bring_current(self.definitions, self.graph, self.place, self.instance, {asset: sessions}, [asset])
             self.screen.say(f"  [green]materialized[/green] {asset}: {sum(step.ran for step in steps)} of {len(steps)} sessions")
+
+    def _lift_ahead(self, pipelines: Sequence[Pipeline]) -> None:
+        """Lift what is closed of journals still being written: another processor trades, this one would wait."""
+        for pipeline in pipelines:
+            path = settings_of(self.settings, pipeline).journal_path
+            closed = closed_sessions(path, self._heads[pipeline]) if path.is_file() else []
+            if closed:
+                self.instance.add_dynamic_partitions(str(SESSIONS.name), closed)
+                bring_current(self.definitions, self.graph, self.place, self.instance, {"live_journal": closed}, ["live_journal"])
 
     def build_marts(self) -> None:
         """What is made from all sessions together."""

@@ -68,6 +68,14 @@ def journal_head(path: Path) -> int:
         return reader.head()[0]
 
 
+def closed_sessions(path: Path, after: int) -> list[str]:
+    """Sessions opened after record `after` that are closed, in order."""
+    with JournalReader(path) as reader:
+        opened = [record.session_id for record in reader.records(Kind.SESSION_OPENED, after=after)]
+        closed = {record.session_id for record in reader.records(Kind.SESSION_CLOSED, after=after)}
+    return [session_id for session_id in dict.fromkeys(opened) if session_id in closed]
+
+
 def summarise(path: Path, after: int) -> Summary:
     """Everything the journal says after record `after`. CorruptionError where the chain is broken."""
     with JournalReader(path) as reader:
