@@ -59,8 +59,10 @@ def instant(ns: int) -> str:
 
 
 def local_instant(ns: int) -> str:
-    """The same instant in New York time with its offset, as the clock endpoint prints it."""
-    return datetime.fromtimestamp(ns // NS, NEW_YORK).isoformat()
+    """The same instant in New York time with its offset, as the clock endpoint prints it, with nanoseconds where there are some."""
+    whole, rest = divmod(ns, NS)
+    text = datetime.fromtimestamp(whole, NEW_YORK).isoformat()
+    return f"{text[:19]}.{rest:09d}{text[19:]}" if rest else text
 
 
 def activity_prefix(ns: int) -> str:

@@ -36,6 +36,8 @@ from alpaca.trading.stream import TradingStream
 from simulated_exchange import MONDAY, PATIENCE_S, Attached, Exchange, bars_of
 
 from live_runner.simulator.tape import Action, Tape
+from live_runner.simulator.wire import local_instant
+from live_runner.wire_time import instant_ns
 from trading_platform.calendar import day_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -230,3 +232,11 @@ def test_closing_positions_answers_207_and_wrong_keys_401(start: Any, daily_tape
     with pytest.raises(APIError) as refused:
         client.close_position("AAPL")  # its shares are held by the order above
     assert (refused.value.status_code, refused.value.code) == (403, 40310000)
+
+
+@pytest.mark.parametrize("rest", [0, 7, 123_456_789])
+def test_the_clock_is_told_to_the_nanosecond(rest: int) -> None:
+    """A paced runner sets its clock by it: a second cut off would let it decide a row before the row is known."""
+    ns = 1_550_241_000 * 10**9 + rest
+    told = local_instant(ns)
+    assert instant_ns(told) == ns and told.startswith("2019-02-15T09:30:00") and told.endswith("-05:00")
