@@ -75,7 +75,12 @@ def test_a_late_index_bar_explains_every_instrument_from_its_time_on(journaled: 
     )
     program = Program(chosen, IDS)
     values = np.stack([program.step(panel_of(parse(canonical_bytes(body))))[0] for body in final])
-    batch = Batch({int(at): number for number, at in enumerate(stamps)}, {name: column for column, name in enumerate(IDS)}, values)
+    batch = Batch(
+        {int(at): number for number, at in enumerate(stamps)},
+        {name: column for column, name in enumerate(IDS)},
+        values,
+        np.ones((ROWS, len(IDS)), np.bool_),
+    )
     bodies: list[tuple[Kind, str, dict[str, Any]]] = [(Kind.ROW, "", body) for body in live]
     if journaled:
         bodies.insert(LATE + 1, (Kind.LATE_BAR, "vix", {"t": int(stamps[LATE])}))
