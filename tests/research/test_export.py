@@ -85,6 +85,16 @@ def test_a_changed_tree_fails_the_parity_gate(model: bytes, exported: export.Exp
     assert verdicts == ["passed", "failed"]
 
 
+def test_a_small_universe_is_compared_on_mixed_rows_too(model: bytes) -> None:
+    inference = Inference(export.as_model(CONFIG, export.to_onnx(model, 3)))
+    found = export.parity(model, inference, ROWS[:7_500], [3] * 2_500)
+    assert (found.rows, found.mixed, found.max_abs, found.top_overlap) == (10_000, 2_500, 0.0, 1.0)
+    assert found == export.parity(model, inference, ROWS[:7_500], [3] * 2_500)
+    mixed = export._mixed(ROWS[:50], 2_500)
+    assert all(np.isin(mixed[:, column], ROWS[:50, column]).all() for column in range(3))
+    assert len({row.tobytes() for row in mixed} - {row.tobytes() for row in ROWS[:50]}) > 2_000
+
+
 def test_an_exported_model_goes_through_a_bundle_and_back(exported: export.Exported, tmp_path: Path) -> None:
     found = gates.evaluate(gates.Technical((), exported.parity, 0.0, exported.latency), None)
     told = export.metadata(

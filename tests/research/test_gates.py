@@ -15,7 +15,7 @@ from trading_platform.research.trials import TrialCount
 RNG = np.random.default_rng(3)
 NOISE = RNG.standard_normal(1500) * 0.004
 GOOD = NOISE - NOISE.mean() + 0.004 * 2.2 / np.sqrt(252)
-TECHNICAL = gates.Technical((), Parity(12_000, 0.0, 1.0, 1.0, 0.0, 1.0, True), 0.0, Latency(300, 0.5, 1.0, 6e5))
+TECHNICAL = gates.Technical((), Parity(12_000, 0, 0.0, 1.0, 1.0, 0.0, 1.0, True), 0.0, Latency(300, 0.5, 1.0, 6e5))
 NULLS = NullComparison(0.03, 0.005, 200, 0.01, 0.006, 100, 3.0)
 STATISTICAL = gates.Statistical(GOOD, GOOD * 0.9, GOOD * 0.8, 252.0, TrialCount(5, 1, 1 / 1499), 500.0, NULLS, 1500, 0.02)
 

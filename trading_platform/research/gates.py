@@ -148,7 +148,8 @@ def _parity(parity: Parity, limits: Thresholds) -> GateResult:
         )
         if wrong
     ]
-    text = "; ".join(failures) or f"{parity.rows} rows: largest difference {parity.max_abs:.3g}, no rank or sign lost"
+    mixed = f" ({parity.mixed} of them mixed)" if parity.mixed else ""
+    text = "; ".join(failures) or f"{parity.rows} rows{mixed}: largest difference {parity.max_abs:.3g}, no rank or sign lost"
     return _result("parity", "technical", not failures, parity.max_abs, limits.parity_max_abs, text)
 
 
