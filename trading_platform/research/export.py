@@ -28,8 +28,9 @@ Features = NDArray[np.float32]
 class Parity:
     """Native model against its ONNX form.
 
-    rows: compared; mixed: how many of them are mixed from the values of real ones. max_abs: largest |difference|; scale: standard deviation of the native predictions. spearman: rank correlation.
-    sign_flips: share of rows with another sign. top_overlap: mean share of a cross-section's native top tenth that ONNX puts there too.
+    rows: compared; mixed: how many of them are mixed from the values of real ones. max_abs: largest |difference|; scale: standard
+    deviation of the native predictions. spearman: rank correlation. sign_flips: share of rows with another sign. top_overlap: mean share
+    of a real cross-section's native top tenth that ONNX puts there too.
     batch_invariant: the same bits for every batch size of BATCHES and for all rows at once.
     """
 
@@ -160,7 +161,8 @@ def export(
 ) -> Exported:
     """Convert, compare and time a model.
 
-    features: float32 (N, F) real usable cells in config.features' order, cross-section after cross-section of the given sizes. golden: rows kept in the bundle, evenly spread over all.
+    features: float32 (N, F) real usable cells in config.features' order, cross-section after cross-section of the given sizes.
+    golden: rows kept in the bundle, evenly spread over all.
     """
     if features.ndim != 2 or features.shape[1] != len(config.features) or features.dtype != np.float32:
         raise InputError(f"features are {features.dtype} {features.shape}", "research.export", f"give float32 (N, {len(config.features)})")
