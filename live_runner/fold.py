@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from live_runner.control import GUARD, command_of
+from live_runner.loss_limit import LossLimit
 from live_runner.orders import LiveOrder, OrderBook
 from live_runner.rows import panel_of
 from trading_platform.calendar import MarketCalendar
@@ -79,6 +80,7 @@ class Fold:
         self.last_row = -1
         self.protect_origin: dict[str, str] = {}
         self.commands: set[str] = set()
+        self.losses = LossLimit(engine.profile.limits.max_daily_drawdown)
         self.breaks: list[str] = []
         self.divergences: list[str] = []
         self.row: tuple[Panel, SignalBlock, RowContext] | None = None
@@ -110,6 +112,9 @@ class Fold:
             self.in_session = False
         elif kind is Kind.STATE and record.key == "session_started":
             self.engine.start_session(int(body["session"]))
+            self.losses.start(self.engine.equity())
+        elif kind is Kind.STATE and record.key == "loss_limit":
+            self.losses.spent = True
         elif kind is Kind.ACCOUNT and body.get("adopted"):
             self._adopt(body)
         elif kind is Kind.COMMAND and not body.get("refused"):
@@ -153,13 +158,12 @@ class Fold:
             self.engine.set_naked(name, max(abs(self.position(name)) - covered.get(name, 0), 0))
 
     def _decision(self, record: Record, decided: bool) -> None:
-        if decided:
-            return
         if self.row is None:
             raise CorruptionError(f"decision {record.key} has no row", "journal", "stop and verify the journal")
-        again = self.engine.decide(*self.row)
-        if again.to_bytes() != canonical_bytes(record.body["decision"]):
+        if not decided and self.engine.decide(*self.row).to_bytes() != canonical_bytes(record.body["decision"]):
             self.divergences.append(record.key)
+        panel, _, context = self.row
+        self.losses.mark(panel, context, self.engine)
 
     # ---------------------------------------------------------------- orders
 
@@ -216,6 +220,7 @@ class Fold:
             self.residual += amount
         elif kind in FLOW_KINDS:
             self.engine.apply_flow(amount)
+            self.losses.flow(amount)
         elif kind not in SILENT_KINDS:
             self.engine.apply_cash(amount)
 
@@ -229,6 +234,7 @@ class Fold:
             state.mark[column] = float(cost)
             self.protect_origin[name] = str(body["venue_account"])
         self.engine.account = state
+        self.losses.start(self.engine.equity())
         self.book = OrderBook()
         self.venue_account, self.last_activity = str(body["venue_account"]), str(body["last_activity"])
         self.residual, self.session, self.in_session, self.last_row, self.actions_until = 0.0, -1, False, -1, -1
@@ -302,6 +308,7 @@ class Fold:
             "in_session": self.in_session,
             "last_row": self.last_row,
             "protect_origin": self.protect_origin,
+            "losses": self.losses.to_body(),
             "breaks": self.breaks,
         }
 
@@ -315,6 +322,8 @@ class Fold:
         model = self._load_model(self.active.label, self.active.bundle_id) if self.active.bundle_id else None
         self.engine.signals.swap(model)
         self._signals(body)
+        self.losses.start(self.engine.equity())
+        self.losses.load_body(body.get("losses", {}))
         self.book = OrderBook.from_body(body["book"])
         self.level = KillLevel[body["level"]]
         for name in (

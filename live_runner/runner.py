@@ -65,6 +65,7 @@ class Runner:
         self._connections = 0
         self._unprotected = False
         self._hands_off: frozenset[str] = frozenset()
+        self._asked_of_row = -1  # the row whose loss the venue's equity has been asked about
         self._troubles = 0
         self._lock = AccountLock(settings.journal)
         try:
@@ -256,6 +257,7 @@ class Runner:
 
     async def _act(self, wake: Wake) -> None:
         await self.drain()
+        await self._watch_losses()  # of a row whose proof the venue owes us still, before another session forgets it
         await self._reconnected()
         await self._cover()
         await self.operator.read()
@@ -268,6 +270,7 @@ class Runner:
         await self.desk.run_due()
         await self.drain()
         await self._cover()
+        await self._watch_losses()
         await self.flattener.step()
         if self.state in STATE_OF.values() and self.state != STATE_OF[self.fold.level]:
             await self._enter(STATE_OF[self.fold.level])
@@ -326,6 +329,21 @@ class Runner:
         """The active bundle's right to trade, at the start, at each open and when the ledger moves; without it nothing of it is opened."""
         if await self.swapper.check_active(self.day.times.session_at(self.clock.now_ns())):
             await self.desk.withdraw()
+
+    async def _watch_losses(self) -> None:
+        """The daily loss limit latches REDUCE, once a session: on two good marks, or without them on the venue's equity (T19)."""
+        losses = self.fold.losses
+        if not losses.breached or losses.spent or self.fold.level >= KillLevel.REDUCE:
+            return
+        proof = "two good marks" if losses.confirmed else ""
+        single = not losses.good or self.inputs.timeframe == "1Day"
+        if not proof and single and self._asked_of_row != self.fold.last_row:
+            theirs = float((await self.broker.account())["equity"])
+            self._asked_of_row = self.fold.last_row
+            proof = f"the venue's equity {theirs:.2f}" if theirs <= losses.floor else ""
+        if proof:
+            await self.operator.latch_at_least(KillLevel.REDUCE, f"daily loss limit {losses.limit:.1%}: {proof}, floor {losses.floor:.2f}")
+            await self.recorder.note(Kind.STATE, "loss_limit", {**losses.to_body(), "limit": losses.limit, "proof": proof})
 
     async def _between_rows(self, session: int) -> None:
         """Between two rows: requests for a model, failures of the one in use."""
