@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from trading_platform.assets.workplace import Workplace
 from trading_platform.config import Settings, load_profile
+from trading_platform.contracts import names
 from trading_platform.contracts.errors import InputError, TradingError
 from trading_platform.contracts.journal import JournalReader
 from trading_platform.contracts.ledger import LedgerReader
@@ -41,6 +42,13 @@ def _redis(settings: Settings) -> str:
         raise InputError(f"does not answer: {type(error).__name__}", "TRADING_REDIS_URL", "start it, or unset the variable") from error
 
 
+def _profile(settings: Settings) -> str:
+    try:
+        return f"{settings.profile} {load_profile(settings.profile).hash[:12]}"
+    except InputError as error:
+        raise InputError(error.what, f"{names.ENV_PREFIX}PROFILE={settings.profile}, {error.where}", error.fix) from error
+
+
 def _source(settings: Settings) -> str:
     files = Workplace(settings).source.files()
     return f"{len(files)} files, {sum(file.size for file in files) / 2**20:.1f} MiB"
@@ -62,7 +70,7 @@ def _ledger(settings: Settings) -> str:
 CHECKS: dict[str, Callable[[Settings], str]] = {
     "python": lambda settings: f"{sys.version.split()[0]}, {os.cpu_count()} cores",
     "disk": _disk,
-    "profile": lambda settings: f"{settings.profile} {load_profile(settings.profile).hash[:12]}",
+    "profile": _profile,
     "data": _source,
     "redis": _redis,
     "journals": _journals,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict
@@ -30,7 +31,11 @@ def replays_equal(settings: Settings, pipeline: Pipeline, decision_id: str) -> b
         sys.executable, "-m", "live_runner", "replay", "--home", str(settings.home), "--account", settings.account, "--mode", settings.mode,
         "--pipeline", pipeline.name, "--profile", settings.profile, "--decision", decision_id, "--json",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=REPLAY_S, env=child_environment(settings), check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=REPLAY_S, env=child_environment(settings), check=False)
+    except subprocess.TimeoutExpired as error:
+        what = f"the replay took longer than {REPLAY_S} s"
+        raise TransientError(what, "live-runner replay", f"run it by hand, without a limit: {shlex.join(command)}") from error
     try:
         answer = json.loads(done.stdout)
     except json.JSONDecodeError:
