@@ -65,6 +65,10 @@ class ExternalFields:
         self._closes[name][start] = close
         return start
 
+    def repeats(self, name: str, message: Mapping[str, Any]) -> bool:
+        """The bar says what is known of it already: history by REST and the stream overlap where a connection begins."""
+        return self._closes[name].get(instant_ns(message["t"]), np.nan) == message.get("c")
+
     def newest(self, name: str) -> int:
         """Start (UTC ns) of a field's newest bar, -1 for none."""
         return max(self._closes[name], default=-1)

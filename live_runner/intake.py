@@ -45,8 +45,8 @@ class Intake:
                     self.take({**message, "t": start}, self.symbols[symbol], "rest")
 
     def late_index(self, name: str, message: Mapping[str, Any]) -> bool:
-        """Take an index's bar for the rows to come; True where rows that might have read it are closed, or it is no first version."""
-        return self.external.add(name, message) <= self._fold.last_row
+        """Take an index's bar for the rows to come; True where rows that might have read it are closed, or it is another version."""
+        return not self.external.repeats(name, message) and self.external.add(name, message) <= self._fold.last_row
 
     async def fetch_indexes(self, session: int, now: int) -> list[tuple[str, Mapping[str, Any]]]:
         """Bars of the indexes that may still be in force in `session`, by REST; returned: those too late for a row this process closed."""

@@ -81,6 +81,7 @@ def test_a_late_index_bar_leaves_the_closed_row_alone_and_is_in_force_from_the_n
         print_share(rows, "us:AA", OPEN + minute * MINUTE)
     first, second = closed(rows, OPEN), closed(rows, OPEN + MINUTE)
     assert rows.external.add("vix", index_bar(OPEN + MINUTE, 17.0)) == OPEN + MINUTE
+    assert rows.external.repeats("vix", index_bar(OPEN + MINUTE, 17.0)) and not rows.external.repeats("vix", index_bar(OPEN, 99.0))
     assert rows.external.add("vix", index_bar(OPEN + MINUTE, 99.0)) == -1  # the first version counts
     rows.external.add("vix", index_bar(OPEN + 3 * MINUTE, 18.0))  # not known yet when the row is
     third = closed(rows, OPEN + 2 * MINUTE)
@@ -149,7 +150,7 @@ def vix_of(world: World, runner: Runner) -> tuple[list[bytes], list[bytes]]:
     """(live, panel): the field's cells of every journaled row."""
     with JournalReader(runner.settings.journal) as reader:
         rows = [record.body for record in reader.records(Kind.ROW)]
-        assert [record.body for record in reader.records(Kind.LATE_BAR)] == []
+        assert [record.body for record in reader.records(Kind.LATE_BAR, key="vix")] == []
     panel = world.panel.fields["vix"][world.first_row :]
     return [decode_array(body["fields"]["vix"]).tobytes() for body in rows], [row.tobytes() for row in panel]
 
