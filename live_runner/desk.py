@@ -64,6 +64,7 @@ class Desk:
         self.uncovered = False  # a reduction was refused after its stop had made room for it
         self.gap = False  # a fill was missed: activities must be read
         self.before: Callable[[int], Awaitable[None]] | None = None  # brings corporate actions up to an instant
+        self.splitting: Callable[[], frozenset[str]] = frozenset  # names that no stop may cover now, because a split is due
 
     def now(self) -> int:
         """The clock's time, UTC ns."""
@@ -277,7 +278,8 @@ class Desk:
         """Make the venue's stops what the engine wants: one GTC stop per position, replaced where its lots or price changed (T16)."""
         if only is None:
             self.uncovered = False
-        desired = desired_stops(self._fold, self._clock.now_ns(), sending)
+        splitting = self.splitting()
+        desired = {n: stop for n, stop in desired_stops(self._fold, self._clock.now_ns(), sending).items() if n not in splitting}
         names = sorted({*desired, *(o.intent.instrument_id for o in self._fold.book.open_orders() if o.protects)})
         for name in names:
             if only is None or name in only:

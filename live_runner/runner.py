@@ -106,7 +106,7 @@ class Runner:
         self.day = self._trading_day(
             universe, actions, RowAssembler(inputs.timeframe, engine.instrument_ids, inputs.fields, self.fold.factors, self.external)
         )
-        self.desk.before = self.day.apply_actions
+        self.desk.before, self.desk.splitting = self.day.apply_actions, self.day.splitting
         self.updates = TradeUpdates(settings.key, settings.secret, settings.mode, self._url("/stream"), self._inbox)
         symbols = [*(instrument.symbol for instrument in inputs.instruments), *self.external.symbols]
         self.bars = None

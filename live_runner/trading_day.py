@@ -127,7 +127,7 @@ class TradingDay:
                 session = self._calendar.next_session(session)
             opens = self._calendar.open_ns(session)
             if now < opens - BEFORE_OPEN_NS and any(a.split_ratio != 1.0 for a in self._due_actions(session)):
-                self._at(opens - BEFORE_OPEN_NS, lambda: self._before_open(session))
+                self._at(opens - BEFORE_OPEN_NS, self._before_open)
             self._at(opens, lambda: self.open(session))
         if self._daily:
             self._at(self.times.known_at(session), lambda: self._daily_row(session))
@@ -154,9 +154,17 @@ class TradingDay:
             due = self._due_actions(session)
             await self._recorder.record(*(self._recorder.entry(Kind.CORPORATE_ACTION, a.instrument_id, _action_body(a)) for a in due))
 
-    async def _before_open(self, session: int) -> None:
-        """The venue rescales shares, not stop prices: a splitting name is unprotected over the open, then armed anew (T10)."""
-        splitting = {action.instrument_id for action in self._due_actions(session) if action.split_ratio != 1.0}
+    def splitting(self) -> frozenset[str]:
+        """Names that split at the open about to come, from five minutes before it until the split is folded (T10)."""
+        now = self._clock.now_ns()
+        session = self.times.session_at(now)
+        if now < self._calendar.open_ns(session) - BEFORE_OPEN_NS:
+            return frozenset()
+        return frozenset(action.instrument_id for action in self._due_actions(session) if action.split_ratio != 1.0)
+
+    async def _before_open(self) -> None:
+        """The venue rescales shares, not orders: a splitting name has none over the open, its stop is armed anew behind it (T10)."""
+        splitting = self.splitting()
         await self._desk.cancel([order for order in self._fold.book.open_orders() if order.intent.instrument_id in splitting])
 
     async def open(self, session: int) -> None:
@@ -164,6 +172,7 @@ class TradingDay:
         if self._fold.in_session and self._fold.session == session:
             return
         await self._fetch_indexes(session)
+        await self._before_open()  # once more: nobody may have been here five minutes ago
         date = date_of(session).isoformat()
         number = self._numbers(date) + 1
         identity = session_id(self._identity.account, self._identity.mode, date, number)

@@ -75,3 +75,22 @@ def test_every_share_is_covered_at_the_venue(
             stops[f"us:{order.symbol}"] = stops.get(f"us:{order.symbol}", 0) + order.left
     assert stops == venue.positions() != {}
     assert all(o.intent.time_in_force == "gtc" for o in runner.fold.book.open_orders() if o.intent.leg is Leg.PROTECT)
+
+
+def test_no_order_of_a_splitting_name_stands_over_its_open(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    """The venue rescales the shares, not the stop: at four times the new price it would sell everything (T10)."""
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    runner = play(daily, exchange(daily).url, redis_url=redis_url)
+    with JournalReader(runner.settings.journal) as reader:
+        (split,) = (r for r in reader.records(Kind.CORPORATE_ACTION) if r.body["split_ratio"] == 4.0)
+        name = split.body["instrument_id"]
+        stops = [r for r in reader.records(Kind.INTENT) if r.body["instrument_id"] == name and r.body["leg"] == "protect"]
+        mine = {r.key for r in stops}
+        last = {r.key: r.body["status"] for r in reader.records(Kind.ORDER_EVENT) if r.seq < split.seq and r.key in mine}
+        before, behind = [r for r in stops if r.seq < split.seq], [r for r in stops if r.seq > split.seq]
+    assert before and all(r.at < split.at - 300 * 10**9 for r in before), "a stop was armed again while the split was due"
+    assert last and set(last.values()) <= {"canceled", "replaced", "filled"}
+    assert behind[0].at == split.at and behind[0].body["lots"] == 4 * before[-1].body["lots"]
+    assert float(behind[0].body["stop_price"]) == pytest.approx(float(before[-1].body["stop_price"]) / 4, abs=0.01)
