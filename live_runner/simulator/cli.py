@@ -87,8 +87,10 @@ def run(args: argparse.Namespace) -> int:
         requests_per_minute=args.requests_per_minute,
         key=args.key,
         secret=args.secret,
-        bar_delay_ns=int(args.bar_delay * NS),
-        arrival_allowance_ns=arrival_allowance(speed) if args.arrival_allowance is None else int(args.arrival_allowance * NS),
+        bar_delay_ns=_seconds("--bar-delay", args.bar_delay),
+        arrival_allowance_ns=(
+            arrival_allowance(speed) if args.arrival_allowance is None else _seconds("--arrival-allowance", args.arrival_allowance)
+        ),
     )
     clients = args.clients if args.clients is not None else int(speed is None)
     rules = load_faults(args.faults) if args.faults is not None else ()
@@ -126,6 +128,12 @@ def _speed(text: str) -> float | None:
     if not 0.0 < speed < float("inf"):
         raise InputError(f"--speed {text}", "simulator", "use max, or a positive number")
     return speed
+
+
+def _seconds(option: str, seconds: float) -> int:
+    if not 0.0 <= seconds < float("inf"):
+        raise InputError(f"{option} {seconds}", "simulator", "give seconds, zero or more")
+    return int(seconds * NS)
 
 
 def _cents(text: str) -> int:

@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trading_platform.assets.instance import prepare_instance
 from trading_platform.config import load_settings
 from trading_platform.contracts import names
+from trading_platform.contracts.canonical import decode_array
 from trading_platform.contracts.journal import JournalReader, Kind
 from trading_platform.contracts.ledger import LedgerReader
 
@@ -105,7 +107,11 @@ def test_every_row_is_decided_once_and_the_swap_falls_between_two_rows(home: tup
     assert len(set(swaps)) == 2
     with home[0].journal("-intraday") as reader:
         minutes = [r.body["decision"]["timestamp"] for r in reader.records(Kind.DECISION) if r.session_id.endswith("/1")]
+        rows = [r.body for r in reader.records(Kind.ROW) if r.session_id.endswith("/1")]
     assert len(minutes) == len(set(minutes)) == 390
+    said = [decode_array(body["fields"]["vix"])[decode_array(body["present"])] for body in rows]
+    assert all(np.isfinite(values).all() and len(set(values)) == 1 for values in said), "one VIX for every name in every minute"
+    assert len({float(values[0]) for values in said}) > 20 and "us:VIX" not in rows[0]["instrument_ids"]
 
 
 def test_the_second_account_begins_with_the_cash_of_the_first(home: tuple[Home, Counter[str]]) -> None:
