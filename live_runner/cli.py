@@ -194,7 +194,7 @@ def _status(options: argparse.Namespace) -> int:
     with JournalReader(settings.journal_path) as reader:
         latch, swap = reader.last(Kind.LATCH), reader.last(Kind.SWAP)
         state, closed, refused = reader.last(Kind.STATE, "runner"), reader.last(Kind.SESSION_CLOSED), reader.last(Kind.SWAP_REFUSED)
-        flatten = reader.last(Kind.STATE, "flatten")
+        flatten, naked = reader.last(Kind.STATE, "flatten"), reader.last(Kind.STATE, "naked")
         decision, problem = reader.last(Kind.DECISION), reader.last(Kind.BREAK)
         answer = {
             "account": settings.account,
@@ -203,6 +203,7 @@ def _status(options: argparse.Namespace) -> int:
             "session": decision.session_id if decision else None,
             "kill_level": latch.body["level"] if latch else "NONE",
             "flatten": _flatten_text(latch, flatten),
+            "naked": naked.body["lots"] or None if naked else None,
             "model": swap.body["label"] if swap else None,
             "last_refusal": refused.body["reason"] if refused else None,
             "last_break": problem.body["what"] if problem else None,

@@ -144,18 +144,22 @@ class Fold:
         self.factors.close_row(panel.fields["close"][0], panel.present[0])
         self.last_row = int(panel.timestamp[0])
 
-    def note_naked(self) -> None:
-        """Tell the engine which lots no working stop covers; called before each decision, so it is a function of the records (T16)."""
-        covered: dict[str, int] = {}
+    def uncovered(self) -> dict[str, int]:
+        """Lots held that no order working at the venue would close, by instrument; what is covered is left out (T16)."""
+        left = {name: abs(lots) for name, lots in self.positions().items()}
         for order in self.book.open_orders():
             name = order.intent.instrument_id
             closes = order.intent.side.sign * self.position(name) < 0
             if closes and order.status in (OrderStatus.WORKING, OrderStatus.PARTIALLY_FILLED):
-                covered[name] = covered.get(name, 0) + order.open_lots
-        state = self.engine.account
+                left[name] -= order.open_lots
+        return {name: lots for name, lots in left.items() if lots > 0}
+
+    def note_naked(self) -> None:
+        """Tell the engine which lots are uncovered; called before each decision, so it is a function of the records (T16)."""
+        naked, state = self.uncovered(), self.engine.account
         for column in np.flatnonzero((state.position != 0) | (state.naked != 0)):
             name = self.engine.instrument_ids[column]
-            self.engine.set_naked(name, max(abs(self.position(name)) - covered.get(name, 0), 0))
+            self.engine.set_naked(name, naked.get(name, 0))
 
     def _decision(self, record: Record, decided: bool) -> None:
         if self.row is None:

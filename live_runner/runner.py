@@ -24,6 +24,7 @@ from live_runner.journal import AccountLock, Journal
 from live_runner.kill_points import KillPoint
 from live_runner.metrics import Metrics
 from live_runner.model_slot import Authority
+from live_runner.naked import NakedWatch
 from live_runner.package_lock import package_lock
 from live_runner.reconcile import Gate
 from live_runner.recorder import Recorder
@@ -99,6 +100,7 @@ class Runner:
         self.recorder.watched = self.copies.of
         self.swapper = self._swapper()
         self.flattener = Flattener(self.fold, self.recorder, self.desk, self.calendar)
+        self.naked = NakedWatch(self.fold, self.recorder, self.desk, self.metrics, settings.profile.limits.max_naked_seconds)
         self.operator = Operator(
             settings.journal, inputs.slot, self.fold, self.recorder, self.desk, self.swapper, self.shared, self.calendar
         )
@@ -238,7 +240,8 @@ class Runner:
     async def loop(self) -> None:
         """Wake, look, act, until told to stop."""
         while not self._stop:
-            wake = await self.clock.next([*self.desk.timers(), *self.day.timers(), *self.flattener.timers()], self._inbox)
+            timed = (self.desk, self.day, self.flattener, self.naked)
+            wake = await self.clock.next([at for each in timed for at in each.timers()], self._inbox)
             try:
                 await self._act(wake)
                 self._troubles = 0
@@ -272,6 +275,7 @@ class Runner:
         await self._cover()
         await self._watch_losses()
         await self.flattener.step()
+        await self.naked.step()
         if self.state in STATE_OF.values() and self.state != STATE_OF[self.fold.level]:
             await self._enter(STATE_OF[self.fold.level])
         await self._watch_redis()

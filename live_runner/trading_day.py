@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from live_runner.backfill import Backfill
 from live_runner.broker import Broker
 from live_runner.clock import SECOND, Clock, stopwatch_ns
@@ -352,7 +350,6 @@ class TradingDay:
         metrics.pnl.set(decision.equity - float(engine.account.session_start_equity[0]))
         metrics.gross.set(engine.gross() / decision.equity if decision.equity > 0.0 else 0.0)
         metrics.unknown.set(sum(order.status is OrderStatus.UNKNOWN for order in self._fold.book.open_orders()))
-        metrics.naked.set(float(np.sum(np.abs(engine.account.naked) * np.nan_to_num(engine.account.mark))))
         metrics.kill.set(int(self._fold.level))
 
     async def backfill(self, since_known_at: int) -> None:
