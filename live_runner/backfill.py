@@ -33,13 +33,13 @@ class Backfill:
         until = date_of(self._times.session_at(now))
         for day in (int(d) for d in self._times.calendar.sessions(date_of(since // TIMEFRAME_NS["1Day"]), until)):
             timestamp, known_at = self._times.row_of(day), self._times.known_at(day)
-            missing = since < known_at <= now and timestamp > self._fold.last_row
+            missing = since < known_at <= now and timestamp > self._fold.stepped
             if missing and not (self._fold.in_session and day == self._fold.session):
                 await self._intake.fetch_session(day, timestamp)
                 await self._step(timestamp, known_at, day, "backfilled")
 
     async def _minutes(self, now: int) -> None:
         step = TIMEFRAME_NS[self._times.timeframe]
-        first = max(self._times.calendar.open_ns(self._fold.session), self._fold.last_row + step)
+        first = max(self._times.calendar.open_ns(self._fold.session), self._fold.stepped + step)
         if first + step <= now:
             await self._close(await self._intake.fetch_minutes(first, now - step), now)

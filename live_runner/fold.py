@@ -78,6 +78,7 @@ class Fold:
         self.session_number = 0
         self.in_session = False
         self.last_row = -1
+        self.carried = False  # rows and models of another feature version or axis lie behind: the account counts, the signals start anew
         self.protect_origin: dict[str, str] = {}
         self.commands: set[str] = set()
         self.losses = LossLimit(engine.profile.limits.max_daily_drawdown)
@@ -136,13 +137,17 @@ class Fold:
 
     def _row(self, body: Mapping[str, Any], decided: bool) -> None:
         panel = panel_of(body)
+        self.carried = self.carried or panel.instrument_ids != self.engine.instrument_ids
+        self.last_row = max(self.last_row, int(panel.timestamp[0]))
+        if self.carried:
+            self.row = None
+            return
         self.factors.open_row(int(panel.session[0]))
         if not decided:
             self.note_naked()
             block = self.engine.signals.step(panel, failed=body.get("inference") == "failed")
             self.row = (panel, block, context_of(body["context"]))
         self.factors.close_row(panel.fields["close"][0], panel.present[0])
-        self.last_row = int(panel.timestamp[0])
 
     def uncovered(self) -> dict[str, int]:
         """Lots held that no order working at the venue would close, by instrument; what is covered is left out (T16)."""
@@ -162,6 +167,8 @@ class Fold:
             self.engine.set_naked(name, naked.get(name, 0))
 
     def _decision(self, record: Record, decided: bool) -> None:
+        if self.carried:
+            return
         if self.row is None:
             raise CorruptionError(f"decision {record.key} has no row", "journal", "stop and verify the journal")
         if not decided and self.engine.decide(*self.row).to_bytes() != canonical_bytes(record.body["decision"]):
@@ -258,11 +265,15 @@ class Fold:
 
     def _swap(self, body: Mapping[str, Any]) -> None:
         active = ActiveModel(body.get("label", ""), body.get("bundle_id", ""))
-        model = self._load_model(active.label, active.bundle_id) if active.bundle_id else None
-        self.engine.signals.swap(model)
+        self.engine.signals.swap(self._model(active))
         self.previous, self.active = self.active, active
         self.failed = self.failed | {str(body["replaces"])} if body.get("by") == GUARD else set()
         self.ledger_head = body.get("ledger_head", self.ledger_head)
+
+    def _model(self, active: ActiveModel) -> Model | None:
+        """The bundle of a slot; None for none, and for one of another feature version: the next look at its authority gives it up."""
+        model = self._load_model(active.label, active.bundle_id) if active.bundle_id else None
+        return model if model is not None and model.config.feature_hash == self.engine.signals.feature_set.hash else None
 
     def _refused(self, body: Mapping[str, Any]) -> None:
         if self.active.bundle_id and body.get("bundle_id") == self.active.bundle_id:
@@ -274,14 +285,22 @@ class Fold:
             self.engine.set_hands_off(body["instrument_id"], True)
 
     def _signals(self, body: Mapping[str, Any]) -> None:
-        self.engine.signals.load_state(_unpacked(body["signals"]))
-        self.factors.load_state(_unpacked(body["factors"]))
+        self.carried = body.get("features") != self.engine.signals.feature_set.hash
+        if not self.carried:
+            self.engine.signals.load_state(_unpacked(body["signals"]))
+            self.factors.load_state(_unpacked(body["factors"]))
+
+    @property
+    def stepped(self) -> int:
+        """Timestamp of the newest row in the signals' state, 0 for none; `last_row` is behind it, or before it where signals start anew."""
+        return self.engine.signals.program.last_timestamp
 
     # ------------------------------------------------------------ snapshots
 
     def signals_body(self) -> dict[str, Any]:
         """State of signals and factors, for a SNAPSHOT record with key `signals`."""
-        return {"signals": _packed(self.engine.signals.state_bytes()), "factors": _packed(self.factors.state_bytes())}
+        state = {"signals": _packed(self.engine.signals.state_bytes()), "factors": _packed(self.factors.state_bytes())}
+        return {**state, "features": self.engine.signals.feature_set.hash}
 
     def hash(self) -> str:
         """Hash of the account's fold."""
@@ -323,8 +342,7 @@ class Fold:
         self.engine.load_account(body["account"].encode())
         self.active, self.previous = ActiveModel(*body["active"]), ActiveModel(*body["previous"])
         self.failed, self.barred = set(body.get("failed", ())), set(body.get("barred", ()))
-        model = self._load_model(self.active.label, self.active.bundle_id) if self.active.bundle_id else None
-        self.engine.signals.swap(model)
+        self.engine.signals.swap(self._model(self.active))
         self._signals(body)
         self.losses.start(self.engine.equity())
         self.losses.load_body(body.get("losses", {}))

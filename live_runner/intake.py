@@ -30,7 +30,7 @@ class Intake:
             bar = bar_of(name, message, source)
         except InputError:
             return None
-        return bar if self._assembler.add(bar, self._fold.last_row) else None
+        return bar if self._assembler.add(bar, self._fold.stepped) else None
 
     async def fetch_session(self, session: int, timestamp: int) -> None:
         """Daily bars of one session by REST; the vendor may stamp them at any instant of the session's local date."""
@@ -43,6 +43,13 @@ class Intake:
                     mine[stamp] = self._calendar.sessions_of(np.array([instant_ns(stamp)], dtype=np.int64))[0] == session
                 if mine[stamp]:
                     self.take({**message, "t": start}, self.symbols[symbol], "rest")
+
+    def repeats(self, message: Mapping[str, Any], name: str) -> bool:
+        """The bar is one that was taken already."""
+        try:
+            return self._assembler.repeats(bar_of(name, message, "stream"))
+        except InputError:
+            return False
 
     def late_index(self, name: str, message: Mapping[str, Any]) -> bool:
         """Take an index's bar for the rows to come; True where rows that might have read it are closed, or it is another version."""

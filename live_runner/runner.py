@@ -218,7 +218,7 @@ class Runner:
     async def _account(self, venue_account: str, known: bool, account: object) -> int:
         """Adopt the venue's account where the journal has none; returns since when rows are missing (UTC ns known_at, 0 = none)."""
         if known and venue_account == self.fold.venue_account:
-            return self.day.times.known_at_of_row(self.fold.last_row)
+            return await self._signals_of_today()
         if known and not self.settings.adopt_as:
             what = f"the journal follows account {self.fold.venue_account}, the venue has {venue_account}"
             raise InputError(
@@ -231,6 +231,15 @@ class Runner:
             await self.recorder.note(Kind.COMMAND, command.command_id, command)
         await self.gate.adopt(account)  # type: ignore[arg-type]
         return await load_published_state(self.inputs, self.settings.lake, self.fold, self.recorder, self.clock.now_ns())
+
+    async def _signals_of_today(self) -> int:
+        """Signals from the published state where it has seen every row that traded, from final bars (T4), or where the journal's are of
+        another feature version; else as they were. Returns since when rows are missing, as `_account`."""
+        known_at, now = self.day.times.known_at_of_row(self.fold.last_row), self.clock.now_ns()
+        state = self.inputs.state_before(now)
+        if not self.fold.carried and (state is None or state.known_at < known_at):
+            return known_at
+        return await load_published_state(self.inputs, self.settings.lake, self.fold, self.recorder, now)
 
     async def _meet(self, reason: str) -> None:
         """The READY gate; a break latches HALT_NEW until a person has looked."""

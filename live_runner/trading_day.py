@@ -237,7 +237,8 @@ class TradingDay:
             return
         taken = self._intake.take(message, name, "stream") if first else None
         if taken is None:
-            await self._late_bar(name, message)
+            if not (first and self._intake.repeats(message, name)):
+                await self._late_bar(name, message)
         elif taken.timestamp not in self._pending:
             self._pending.add(taken.timestamp)
             due = taken.timestamp + TIMEFRAME_NS[self._timeframe] + int(self._profile.grace_s * SECOND)
@@ -261,7 +262,7 @@ class TradingDay:
         await self._desk.cancel([order for order in self._leftovers() if order.intent.leg is not Leg.FLATTEN])
         await self._desk.protect()
         known_at = timestamp + TIMEFRAME_NS[self._timeframe]
-        fresh = self._clock.now_ns() < known_at + TIMEFRAME_NS[self._timeframe]
+        fresh = timestamp > self._fold.last_row and self._clock.now_ns() < known_at + TIMEFRAME_NS[self._timeframe]
         try:
             await self.decide(timestamp, known_at, self._fold.session, "live" if fresh else "backfilled")
         except TransientError:

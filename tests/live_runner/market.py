@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ from trading_platform.contracts.session_inputs import (
 )
 from trading_platform.engine.signals import Signals, joined
 from trading_platform.features.catalog.registry import feature_set
-from trading_platform.features.program import Program
+from trading_platform.features.program import FeatureSet, Program
 from trading_platform.market_data.corporate_actions import ActionTable, CorporateAction, FactorState
 from trading_platform.market_data.panel import build_panel
 from trading_platform.registry.bundle import load_bundle
@@ -133,6 +134,18 @@ class World:
             hashes={"universe": self.universe.hash, "corporate_actions": ActionTable(self.actions).hash, "calendar": CALENDAR.hash},
             feature_hash=features.hash,
         )
+
+    def publish(self, **changes: Any) -> None:
+        """Publish the session's inputs, with some of them changed."""
+        self.inputs = dataclasses.replace(self.inputs, **changes)
+        pointer = pointer_path(self.root / "lake", self.inputs.pipeline)
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        pointer.write_bytes(self.inputs.to_bytes())
+
+    def state(self, traded: int, features: FeatureSet | None = None, panel: Panel | None = None) -> StateRef:
+        """Write the state behind `traded` rows of the stretch, of other features or final bars where given."""
+        features = features or feature_set(self.inputs.feature_set)
+        return _state(self.root / "lake", features, panel or self.panel, self.actions, self.first_row + traded)
 
     def stage(self, url: str, label: str, bundle_id: str | None) -> None:
         """Ask for a model in Redis, as a sensor would."""
@@ -237,16 +250,7 @@ def _publish(
         {dates[0]: {name: 500_000.0 for name in panel.instrument_ids}},
     )
     features = feature_set("core" if daily else "intraday" if silent is None else "intraday_vix")
-    program, factors = Program(features, panel.instrument_ids), FactorState(ActionTable(actions), panel.instrument_ids)
-    program.step(panel.rows(0, first_row))
-    for t in range(first_row):
-        factors.open_row(int(panel.session[t]))
-        factors.close_row(panel.fields["close"][t], panel.present[t])
-    state = StateRef(
-        int(panel.known_at[first_row - 1]),
-        _write(lake, "feature-state/program.npz", program.state_bytes()),
-        _write(lake, "feature-state/factors.npz", factors.state_bytes()),
-    )
+    state = _state(lake, features, panel, actions, first_row)
     inputs = SessionInputs(
         pipeline="daily" if daily else "intraday",
         slot="daily" if daily else "intraday",
@@ -264,11 +268,26 @@ def _publish(
         external=() if silent is None else (ExternalField("vix", "VIX", 3),),
         states=(state,),
     )
-    pointer_path(lake, inputs.pipeline).parent.mkdir(parents=True)
-    pointer_path(lake, inputs.pipeline).write_bytes(inputs.to_bytes())
     first, last = date_of(int(sessions[first_row])), date_of(int(sessions[-1]))
-    return World(
+    world = World(
         root, timeframe, profile, panel, first_row, instruments, inputs, universe, actions, bars, actions_file, first, last, indexes
+    )
+    world.publish()
+    return world
+
+
+def _state(lake: Path, features: FeatureSet, panel: Panel, actions: tuple[CorporateAction, ...], rows: int) -> StateRef:
+    """The state behind the first rows of a panel."""
+    program, factors = Program(features, panel.instrument_ids), FactorState(ActionTable(actions), panel.instrument_ids)
+    program.step(panel.rows(0, rows))
+    for t in range(rows):
+        factors.open_row(int(panel.session[t]))
+        factors.close_row(panel.fields["close"][t], panel.present[t])
+    folder = f"feature-state/{features.hash[:8]}/{rows}"
+    return StateRef(
+        int(panel.known_at[rows - 1]),
+        _write(lake, f"{folder}/program.npz", program.state_bytes()),
+        _write(lake, f"{folder}/factors.npz", factors.state_bytes()),
     )
 
 
