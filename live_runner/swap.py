@@ -193,14 +193,13 @@ class Swapper:
         await self._tell(str(body["label"]), str(body["bundle_id"]))
 
     async def _tell(self, label: str, bundle_id: str) -> None:
-        """Write the journal's truth into Redis and acknowledge."""
-        if not label:
-            return
+        """Write the journal's truth into Redis, empty strings where nothing is active, and acknowledge."""
+        outcome = "activated" if label else "deactivated"
 
         def write() -> None:
             slots = self._shared.slots
             slots.activate(self._slot, label, bundle_id, slots.epoch())
-            slots.acknowledge({"slot": self._slot, "label": label, "bundle_id": bundle_id, "outcome": "activated"})
+            slots.acknowledge({"slot": self._slot, "label": label, "bundle_id": bundle_id, "outcome": outcome})
 
         await self._shared.call(write, None)
 
@@ -220,7 +219,7 @@ class Swapper:
     async def restore(self) -> None:
         """Tell Redis what the journal says is active, at the start and when Redis answers again: a crash or a loss leaves no doubt."""
         active = await self._shared.call(lambda: self._shared.slots.active(self._slot), None)
-        if self._fold.active.bundle_id and (active is None or active[1] != self._fold.active.bundle_id):
+        if self._fold.active.bundle_id != ("" if active is None else active[1]):
             await self._tell(self._fold.active.label, self._fold.active.bundle_id)
 
     async def roll_back(self, by: str, reason: str, session: int) -> str:

@@ -58,7 +58,7 @@ def check_hold_after(runner: Runner, venue: Exchange, redis_url: str, rows: int,
     slots = Slots(redis.Redis.from_url(redis_url, decode_responses=True), ACCOUNT, "paper")
     assert slots.rejected("daily") == ("momentum_v1", refusal["reason"])
     told = [fields["outcome"] for _, fields in slots._redis.xrange(slots.stream_key)]
-    assert told == ["activated", "refused"]
+    assert told == ["activated", "refused", "deactivated"] and slots.active("daily") is None
     decisions = [body["decision"] for body in bodies(runner, Kind.DECISION)]
     assert len(decisions) == 12 and [bool(d["bundle_ids"]) for d in decisions] == [True] * rows + [False] * (12 - rows)
     last = decisions[rows - 1]

@@ -225,6 +225,7 @@ def test_three_failures_fall_back_to_hold_and_nothing_is_liquidated(
     decisions = [body["decision"] for body in bodies(runner, Kind.DECISION)]
     assert [bool(d["bundle_ids"]) for d in decisions] == [True] * 8 + [False] * 4
     assert [d["orders"] for d in decisions[5:]] == [[]] * 7
+    assert slots_of(redis_url).active("daily") is None, "Redis says what the journal says"
     assert venue.positions() == runner.fold.positions() != {}
 
 
