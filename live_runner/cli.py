@@ -46,10 +46,13 @@ def _parser(with_simulator: bool) -> argparse.ArgumentParser:
     for name, text in (
         (control.HALT, "latch HALT_NEW: no new risk, entries are cancelled, protection stays"),
         (control.REDUCE, "latch REDUCE: only reductions pass"),
-        (control.FLATTEN, "latch FLATTEN: close every position"),
         (control.STOP, "end the process; orders and protection at the venue stay"),
     ):
         _signed(_command(commands, name, text, lambda options, name=name: _submit(options, name)))
+    flatten = _signed(_command(commands, "flatten", "latch FLATTEN: close every position", _flatten))
+    flatten.add_argument(
+        "--scope", choices=control.SCOPES, default=control.OURS, help="account: cancel the account's orders that are not ours, too"
+    )
     resume = _signed(_command(commands, "resume", "release the latched level", _resume))
     resume.add_argument("--confirm", required=True, metavar="LEVEL", help="the latched level, spelled out: HALT_NEW, REDUCE or FLATTEN")
     hands = _signed(_command(commands, "hands-on", "trade an instrument again that someone else had touched", _hands_on))
@@ -183,6 +186,10 @@ def _submit(options: argparse.Namespace, name: str, **arguments: str) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     return _submit(options, control.RESUME, confirm=options.confirm)
+
+
+def _flatten(options: argparse.Namespace) -> int:
+    return _submit(options, control.FLATTEN, scope=options.scope)
 
 
 def _hands_on(options: argparse.Namespace) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from live_runner.control import (
+    ACCOUNT,
     CONFIRM,
+    FLATTEN,
     HANDS_ON,
     LEVELS,
     RESUME,
@@ -83,7 +85,9 @@ class Operator:
         arguments = dict(command.arguments)
         if command.name in LEVELS:
             await self._desk.withdraw()
-        if command.name == RESUME:
+        if command.name == FLATTEN and arguments.get("scope") == ACCOUNT:
+            await self._desk.cancel_foreign()
+        elif command.name == RESUME:
             await self._desk.cancel([order for order in self._fold.book.open_orders() if order.intent.leg is Leg.FLATTEN])
             await self._desk.protect()
         elif command.name == STAGE:

@@ -20,6 +20,7 @@ HALT, REDUCE, FLATTEN, RESUME = "halt", "reduce", "flatten", "resume"
 STAGE, ROLLBACK, CONFIRM, HANDS_ON, ADOPT, STOP = "swap_stage", "swap_rollback", "swap_confirm", "hands_on", "adopt", "stop"
 COMMANDS = (HALT, REDUCE, FLATTEN, RESUME, STAGE, ROLLBACK, CONFIRM, HANDS_ON, ADOPT, STOP)
 LEVELS = {HALT: KillLevel.HALT_NEW, REDUCE: KillLevel.REDUCE, FLATTEN: KillLevel.FLATTEN}
+OURS, ACCOUNT = SCOPES = ("ours", "account")  # whose orders a flatten cancels
 GUARD = "runner"  # who swaps and latches where no person asked
 NAME = re.compile(r"^[\w .@-]{1,64}$")
 

@@ -21,6 +21,7 @@ from live_runner.protection import desired_stops
 from live_runner.recorder import Recorder
 from live_runner.wire_time import instant_ns
 from trading_platform.contracts.checks import KillLevel
+from trading_platform.contracts.errors import TransientError
 from trading_platform.contracts.instruments import lots_of, price_string
 from trading_platform.contracts.journal import Kind
 from trading_platform.contracts.orders import Fill, Intent, Leg, OrderStatus, OrderType, PlannedOrder, Side, TimeInForce
@@ -260,6 +261,15 @@ class Desk:
                 else:
                     await self.resolve(order)
         await self._confirmed(asked)
+
+    async def cancel_foreign(self) -> None:
+        """Cancel the account's open orders that are not ours: only a flatten of the whole account does that (T17)."""
+        try:
+            for theirs in await self._broker.open_orders():
+                if str(theirs["client_order_id"]) not in self._fold.book.orders:
+                    await self._broker.cancel(str(theirs["id"]))
+        except TransientError as error:
+            await self._break(f"orders that are not ours may still be open: {error.what}; repeat the command")
 
     async def _confirmed(self, orders: Sequence[LiveOrder]) -> None:
         loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import requests
 from market import Exchange, World
 
@@ -101,3 +102,27 @@ def test_a_flatten_closes_what_is_left_alone_and_its_stop_stays_until_then(
     assert stops[name] == 0, "the stop covers the position, no lot more or less"
     assert name in runner.fold.hands_off() and venue.positions() == runner.fold.positions() == {}
     assert [b["instrument_id"] for b in bodies(runner, Kind.INTENT) if b["leg"] == "flatten"].count(name) == 1
+
+
+@pytest.mark.parametrize("scope", ["ours", "account"])
+def test_orders_that_are_not_ours_are_touched_only_by_a_flatten_of_the_account(
+    scope: str, daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    venue = exchange(daily)
+
+    class Flattened(Runner):
+        rows = 0
+
+        async def _between_rows(self, session: int) -> None:
+            await super()._between_rows(session)
+            self.rows += 1
+            if self.rows == 5:
+                order = {"symbol": "BB", "qty": "3", "side": "buy", "type": "limit", "limit_price": "1.00", "time_in_force": "gtc"}
+                requests.post(f"{venue.url}/v2/orders", json=order, headers=KEYS, timeout=10).raise_for_status()
+            if self.rows == 7:
+                CommandFolder(self.settings.journal).submit(new_command("flatten", "anna", "out", self.clock.now_ns(), scope=scope))
+
+    runner = play(daily, venue.url, Flattened, redis_url=redis_url)
+    left = [(o.symbol, o.left) for o in venue.venue.orders.open()]
+    assert left == ([("BB", 3)] if scope == "ours" else []) and venue.positions() == {} == runner.fold.positions()
