@@ -53,7 +53,7 @@ class RowAssembler:
     """Collects the bars of the row that is open and makes its panel.
 
     instrument_ids: S columns. fields: optional fields beside OHLCV. external: market-wide fields. printed: instruments that have printed in
-    this session.
+    this session. newest: bars of the row that was closed last.
     """
 
     timeframe: str
@@ -63,6 +63,7 @@ class RowAssembler:
     external: ExternalFields
     bars: dict[int, dict[str, Bar]] = field(default_factory=dict)
     printed: set[str] = field(default_factory=set)
+    newest: dict[str, Bar] = field(default_factory=dict)
 
     def add(self, bar: Bar, last_closed: int) -> bool:
         """Take a bar; False where its row has closed already or the cell has its first version (T4: the first complete one counts)."""
@@ -71,6 +72,11 @@ class RowAssembler:
         self.bars.setdefault(bar.timestamp, {})[bar.instrument_id] = bar
         self.printed.add(bar.instrument_id)
         return True
+
+    def repeats(self, bar: Bar) -> bool:
+        """This very bar is in the open row, or was in the one that closed last: REST and stream overlap where a connection begins."""
+        held = self.bars.get(bar.timestamp, {}).get(bar.instrument_id) or self.newest.get(bar.instrument_id)
+        return held is not None and (held.timestamp, held.values) == (bar.timestamp, bar.values)
 
     def complete(self, timestamp: int) -> bool:
         """Every instrument and every index that has printed in this session has reported for this row."""
@@ -83,7 +89,7 @@ class RowAssembler:
 
     def close(self, timestamp: int, known_at: int, session: int, member: NDArray[np.bool_]) -> Panel:
         """The row's panel (T = 1). Absent cells are NaN in every field, never carried forward."""
-        bars = self.bars.pop(timestamp, {})
+        bars = self.newest = self.bars.pop(timestamp, {})
         for early in [at for at in self.bars if at < timestamp]:
             del self.bars[early]
         width = len(self.instrument_ids)

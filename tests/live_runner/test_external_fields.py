@@ -21,6 +21,7 @@ from live_runner.external_fields import ExternalFields
 from live_runner.replay import replay
 from live_runner.rows import RowAssembler, bar_of
 from live_runner.runner import Runner
+from live_runner.simulator.faults import Rule
 from live_runner.wire_time import instant_text
 from trading_platform.calendar import day_of
 from trading_platform.contracts.canonical import canonical_bytes, decode_array
@@ -89,6 +90,19 @@ def test_a_late_index_bar_leaves_the_closed_row_alone_and_is_in_force_from_the_n
     assert np.isnan([first[1], second[1], third[1]]).all(), "an absent share has no field either"
 
 
+def test_a_bar_that_comes_twice_is_no_late_one_and_another_version_is() -> None:
+    rows = assembler(external())
+    prices = {"o": 10.0, "h": 10.0, "l": 10.0, "c": 10.0, "v": 100.0}
+    one, other = (bar_of("us:AA", {**prices, "v": volume, "t": instant_text(OPEN)}, "stream") for volume in (100.0, 101.0))
+    rows.add(one, -1)
+    assert rows.repeats(one) and not rows.repeats(other)
+    closed(rows, OPEN)
+    assert rows.repeats(one) and not rows.repeats(other)
+    print_share(rows, "us:AA", OPEN + MINUTE)
+    closed(rows, OPEN + MINUTE)
+    assert not rows.repeats(one), "nobody asks a venue for a row before the last one"
+
+
 @pytest.mark.parametrize(("sessions", "value"), [(1, 16.0), (3, 16.0), (4, float("nan"))])
 def test_an_old_value_is_no_value(sessions: int, value: float) -> None:
     rows, session = assembler(external()), FRIDAY
@@ -150,7 +164,7 @@ def vix_of(world: World, runner: Runner) -> tuple[list[bytes], list[bytes]]:
     """(live, panel): the field's cells of every journaled row."""
     with JournalReader(runner.settings.journal) as reader:
         rows = [record.body for record in reader.records(Kind.ROW)]
-        assert [record.body for record in reader.records(Kind.LATE_BAR, key="vix")] == []
+        assert [record.body for record in reader.records(Kind.LATE_BAR)] == []
     panel = world.panel.fields["vix"][world.first_row :]
     return [decode_array(body["fields"]["vix"]).tobytes() for body in rows], [row.tobytes() for row in panel]
 
@@ -219,6 +233,22 @@ def test_a_restart_knows_the_index_again_and_backfills_what_it_missed(
     missed = [at for at, provenance in rows if provenance == "backfilled"]
     assert max(away - 3, 0) <= len(missed) <= away
     assert decided == [at for at, _ in rows if at not in missed], "a backfilled row moves the state and decides nothing"
+    assert runner.fold.positions() == venue.positions()
+
+
+@pytest.mark.parametrize("nth", [41, 100])
+def test_a_socket_that_drops_within_a_minute_costs_no_bar(
+    nth: int, world: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    world.stage(redis_url, *world.bundle("minutes", "1", FEATURES))
+    venue = exchange(world, rules=(Rule("bar", "disconnect", nth),))
+    runner = play(world, venue.url, redis_url=redis_url)
+    live, panel = vix_of(world, runner)
+    assert live == panel
+    with JournalReader(runner.settings.journal) as reader:
+        present = [decode_array(record.body["present"]).tobytes() for record in reader.records(Kind.ROW)]
+        assert [record.body for record in reader.records(Kind.BREAK)] == []
+    assert present == [row.tobytes() for row in world.panel.present[world.first_row :]]
     assert runner.fold.positions() == venue.positions()
 
 
