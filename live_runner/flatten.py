@@ -37,7 +37,8 @@ class Flattener:
         """When the next exit may be tried."""
         if self._fold.level is not KillLevel.FLATTEN:
             return []
-        return [self._not_before[name] for name in self._fold.positions() if self._exit_of(name) is None and name in self._not_before]
+        waiting = [self._not_before.get(name, 0) for name in self._fold.positions() if self._exit_of(name) is None]
+        return [at for at in waiting if at > self._desk.now()]
 
     async def step(self) -> None:
         """One look: cancel what else works, send the exits that are due, cover what stays, say what is not flat."""

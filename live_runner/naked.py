@@ -35,8 +35,8 @@ class NakedWatch:
 
     def timers(self) -> list[int]:
         """When a stop is asked for again, and when a position has been naked too long."""
-        overdue = [at + self._limit_ns for name, at in self._since.items() if name not in self._told]
-        return [*overdue, *(at for at, _ in self._tries.values())]
+        instants = [*(since + self._limit_ns for since in self._since.values()), *(at for at, _ in self._tries.values())]
+        return [at for at in instants if at > self._desk.now()]
 
     async def step(self) -> None:
         """Look at what is naked now; ask again for the stops that are due; journal what has been naked too long, when that changes."""
