@@ -6,8 +6,6 @@ Nothing here sends, reads or waits.
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from trading_platform.contracts.canonical import canonical_bytes, content_hash, 
 from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.instruments import Instrument, lots_of
-from trading_platform.contracts.journal import Kind, Record
+from trading_platform.contracts.journal import Kind, Record, packed, unpacked
 from trading_platform.contracts.ledger import GENESIS
 from trading_platform.contracts.model import Model
 from trading_platform.contracts.orders import Command, Leg, OrderStatus, Side
@@ -287,8 +285,8 @@ class Fold:
     def _signals(self, body: Mapping[str, Any]) -> None:
         self.carried = body.get("features") != self.engine.signals.feature_set.hash
         if not self.carried:
-            self.engine.signals.load_state(_unpacked(body["signals"]))
-            self.factors.load_state(_unpacked(body["factors"]))
+            self.engine.signals.load_state(unpacked(body["signals"]))
+            self.factors.load_state(unpacked(body["factors"]))
 
     @property
     def stepped(self) -> int:
@@ -299,7 +297,7 @@ class Fold:
 
     def signals_body(self) -> dict[str, Any]:
         """State of signals and factors, for a SNAPSHOT record with key `signals`."""
-        state = {"signals": _packed(self.engine.signals.state_bytes()), "factors": _packed(self.factors.state_bytes())}
+        state = {"signals": packed(self.engine.signals.state_bytes()), "factors": packed(self.factors.state_bytes())}
         return {**state, "features": self.engine.signals.feature_set.hash}
 
     def hash(self) -> str:
@@ -378,17 +376,6 @@ def build_fold(inputs: SessionInputs, actions: ActionTable, calendar: MarketCale
     hashes = {"universe": inputs.universe.sha256, "corporate_actions": actions.hash, "calendar": calendar.hash}
     engine = Engine(profile, inputs.instruments, inputs.timeframe, features, None, hashes)
     return Fold(engine, FactorState(actions, engine.instrument_ids), inputs.instruments, load_model)
-
-
-def _packed(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data, 1)).decode("ascii")
-
-
-def _unpacked(text: str) -> bytes:
-    try:
-        return zlib.decompress(base64.b64decode(text))
-    except (ValueError, zlib.error) as error:
-        raise CorruptionError(f"a snapshot does not unpack: {error}", "journal", "restore the journal from its backup") from error
 
 
 def context_of(body: Mapping[str, Any]) -> RowContext:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -14,9 +14,12 @@ from trading_platform.assets.panels import panel_of
 from trading_platform.assets.parity import SessionParity, compare
 from trading_platform.assets.pipelines import DAILY
 from trading_platform.assets.reading import Reader, reader
+from trading_platform.config import load_profile
 from trading_platform.contracts.canonical import canonical_bytes, parse
-from trading_platform.contracts.journal import Kind, Record
+from trading_platform.contracts.journal import Kind, Record, packed
 from trading_platform.contracts.panel import Panel
+from trading_platform.engine.signals import Signals
+from trading_platform.features.catalog.registry import feature_set
 from trading_platform.registry.bundle import load_bundle
 
 ROWS = 12
@@ -48,10 +51,12 @@ def traded(
     late: bool = False,
     lost: tuple[int, int] | None = None,
     command: bool = False,
+    before: Callable[[list[tuple[Kind, str, dict]], Panel, int], None] = lambda bodies, live, start: None,
 ) -> SessionParity:
     """Compare the first rows of the stretch as a runner would have seen them.
 
     change: (row, column) -> factor on that cell's close. lost: the cell whose bar never came. command: an operator gave one.
+    before: changes what the journal holds.
     """
     seen = open_reader(world)
     panel = panel_of(seen, DAILY)
@@ -64,18 +69,28 @@ def traded(
         live = without(live, start + lost[0], lost[1])
     facts = world.manifest("model_bundle", cutoff).facts
     model = load_bundle(world.place.store, str(facts["label"]), str(facts["bundle_id"]))
-    bodies: list[tuple[Kind, str, dict]] = []
+    bodies: list[tuple[Kind, str, dict]] = [(Kind.SNAPSHOT, "signals", state_of(live, start))]
     for at in range(start, start + ROWS):
         decision = {"timestamp": int(panel.timestamp[at]), "bundle_ids": [model.bundle_id], "alpha": alphas(world, model, live, start, at)}
         bodies += [(Kind.ROW, str(at), row(live, at)), (Kind.DECISION, str(at), {"decision": decision})]
     if late:
         for at, column in change or {}:
             bodies.insert(0, (Kind.LATE_BAR, panel.instrument_ids[column], {"t": int(panel.timestamp[start + at])}))
+    before(bodies, live, start)
     if command:
         bodies.insert(0, (Kind.COMMAND, "c1", {"name": "halt"}))
     journal = records(bodies)
     sessions = sorted({int(day) for day in panel.session[start : start + ROWS]})
-    return compare(lambda: journal, parity_fold(seen, DAILY, sessions, world.place.store))[SESSION]
+    found = compare(lambda: journal, parity_fold(seen, DAILY, sessions, world.place.store))
+    return found.get(SESSION, SessionParity(SESSION))
+
+
+def state_of(live: Panel, start: int) -> dict:
+    """What a runner journals of its signals before its first row."""
+    chosen = feature_set(DAILY.feature_set)
+    signals = Signals(load_profile("demo", DAILY.strategy_class), chosen, None, live.instrument_ids)
+    signals.program.step(live.rows(0, start))
+    return {"signals": packed(signals.state_bytes()), "features": chosen.hash}
 
 
 def without(panel: Panel, at: int, column: int) -> Panel:
@@ -89,7 +104,6 @@ def without(panel: Panel, at: int, column: int) -> Panel:
 def alphas(world: World, model: object, live: Panel, start: int, at: int) -> np.ndarray:
     """What the bundle said live: features from the panel's beginning, the row's cross-section."""
     from trading_platform.engine.inference import Inference
-    from trading_platform.features.catalog.registry import feature_set
     from trading_platform.features.program import Program
 
     chosen = feature_set(DAILY.feature_set)
@@ -125,6 +139,21 @@ def test_a_bar_that_never_came_explains_its_instrument_and_the_ranks_of_others_a
     assert found.differing > 0 and found.unexplained == 0 and set(found.causes) == {"coverage"}
     also = traded(shared_world, {(3, 2): 1.05}, lost=(3, 5))
     assert also.unexplained > 0 and also.causes["coverage"] > 0
+
+
+def test_the_state_that_the_runner_started_from_is_compared_not_the_one_it_should_have_had(shared_world: World) -> None:
+    def stale(bodies: list[tuple[Kind, str, dict]], live: Panel, start: int) -> None:
+        bodies[0] = (Kind.SNAPSHOT, "signals", state_of(live, start - 3))
+
+    assert traded(shared_world, before=stale).unexplained > 0
+
+
+def test_rows_of_another_feature_version_are_not_compared(shared_world: World) -> None:
+    def other(bodies: list[tuple[Kind, str, dict]], live: Panel, start: int) -> None:
+        bodies[0][2]["features"] = "0" * 64
+
+    journal = traded(shared_world, before=other)
+    assert (journal.rows, journal.unexplained) == (0, 0)
 
 
 def test_an_operators_command_explains_no_feature(shared_world: World) -> None:

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.assets.bars import PERIOD
-from trading_platform.assets.features import STATE_ASSET
 from trading_platform.assets.inputs import Reads, Recipe, latest_of_every
 from trading_platform.assets.live import ONE_RUN, SESSIONS, journal_of, materialize_sessions
 from trading_platform.assets.node import Node, of
 from trading_platform.assets.parity import UNEXPLAINED, Batch, ParityFold, SessionParity, compare
 from trading_platform.assets.pipelines import DAILY, INTRADAY, PIPELINES, Pipeline
 from trading_platform.assets.publish import Publication
-from trading_platform.assets.reading import Reader, output_named
+from trading_platform.assets.reading import Reader
 from trading_platform.assets.resources import Bundles, Platform
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.errors import CorruptionError
@@ -48,7 +47,9 @@ class ParityOfRun:
         """This session and all after it, from where the journal's time last began anew."""
         with journal_of(self._place, session_id) as reader:
             opened = list(reader.records(Kind.SESSION_OPENED))
-            after = era_of(opened, session_id)
+            era = era_of(opened, session_id)
+            states = [record.seq for record in reader.records(Kind.SNAPSHOT, key="signals", until=era + 1)]
+            after = min(era, states[-1] - 1) if states else era
             found = {record.session_id: SessionParity(record.session_id) for record in opened if record.seq > after}
             rows = list(reader.records(Kind.ROW, after=after))
             if not rows:
@@ -80,11 +81,12 @@ def era_of(opened: Sequence[Record], session_id: str) -> int:
 def parity_fold(out: Reader, pipeline: Pipeline, sessions: list[int], store: ObjectStore) -> ParityFold:
     """The comparison of one pipeline: published features of some sessions, published states, stored bundles."""
     from trading_platform.engine.inference import Inference
+    from trading_platform.engine.signals import Signals
     from trading_platform.features.catalog.registry import feature_set
     from trading_platform.features.program import Program
     from trading_platform.registry.bundle import find_bundle, load_bundle
 
-    manifest, strategy = out.inputs.manifest(pipeline.features), out.place.profile(pipeline).strategy
+    manifest, profile = out.inputs.manifest(pipeline.features), out.place.profile(pipeline)
     chosen = feature_set(str(manifest.facts.get("feature_set", pipeline.feature_set)))
     if manifest.facts.get("feature_hash") != chosen.hash:
         raise CorruptionError(
@@ -92,11 +94,11 @@ def parity_fold(out: Reader, pipeline: Pipeline, sessions: list[int], store: Obj
         )
     known: dict[str, tuple[Any, NDArray[np.int64]]] = {}
 
-    def start(program: Program, known_at: int) -> None:
-        usable = [int(state) for state in manifest.facts["states"] if int(state) < known_at]
-        if usable:
-            name = f"{STATE_ASSET}/{chosen.hash[:16]}/{max(usable)}/program"
-            program.load_state(out.read_file(pipeline.features, output_named(manifest, name).partition))
+    def start(instrument_ids: tuple[str, ...], state: bytes | None) -> Program:
+        signals = Signals(profile, chosen, None, instrument_ids)
+        if state is not None:
+            signals.load_state(state)
+        return signals.program
 
     def alphas(bundle_id: str, features: NDArray[np.float32], usable: NDArray[np.bool_]) -> NDArray[np.float64]:
         if bundle_id not in known:
@@ -110,7 +112,7 @@ def parity_fold(out: Reader, pipeline: Pipeline, sessions: list[int], store: Obj
         inputs = np.ascontiguousarray(features[:, columns])
         return np.asarray(inference.alphas(inputs, usable & np.isfinite(inputs).all(axis=1)))
 
-    return ParityFold(chosen, batch_of(out, pipeline, sessions), start, alphas, strategy.entry_rank, strategy.exit_rank)
+    return ParityFold(chosen, batch_of(out, pipeline, sessions), start, alphas, profile.strategy.entry_rank, profile.strategy.exit_rank)
 
 
 def batch_of(out: Reader, pipeline: Pipeline, sessions: list[int]) -> Batch:

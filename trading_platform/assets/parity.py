@@ -1,7 +1,7 @@
 """Live against batch (T35): the features a runner saw, its alphas and what it would have done, beside the same from final bars.
 
-Pure: journal records and arrays in, values out. Live features are computed again from the journaled rows, starting from the state that the
-runner started from; batch features are the published ones. Any difference must have a cause in the journal; one without is unexplained.
+Pure: journal records and arrays in, values out. Live features are computed again from the journaled rows, starting from the states that the
+runner journaled; batch features are the published ones. Any difference must have a cause in the journal; one without is unexplained.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.contracts.canonical import decode_array
-from trading_platform.contracts.journal import Kind, Record
+from trading_platform.contracts.journal import Kind, Record, unpacked
 from trading_platform.contracts.panel import Panel
 
 if TYPE_CHECKING:
@@ -89,15 +89,15 @@ def panel_of(body: Mapping[str, Any]) -> Panel:
     return Panel(body["timeframe"], tuple(body["instrument_ids"]), *axis, fields, present, member)
 
 
-Start = Callable[["Program", int], None]
+Start = Callable[[tuple[str, ...], bytes | None], "Program"]
 Alphas = Callable[[str, NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float64]]
 
 
 class ParityFold:
     """Compares one journal, record by record.
 
-    start(program, known_at) loads the state a runner takes before its first row; alphas(bundle_id, features (S, F) of the set, usable)
-    asks a bundle. entry_rank, exit_rank: the strategy's thresholds on the alpha's cross-sectional rank.
+    start(instrument ids, signals' state or None) is the program in that state, cold without one; alphas(bundle_id, features (S, F) of the
+    set, usable) asks a bundle. entry_rank, exit_rank: the strategy's thresholds on the alpha's cross-sectional rank.
     """
 
     def __init__(self, feature_set: FeatureSet, batch: Batch, start: Start, alphas: Alphas, entry_rank: float, exit_rank: float) -> None:
@@ -107,6 +107,8 @@ class ParityFold:
         self._alphas = alphas
         self._ranks = (entry_rank, exit_rank)
         self._program: Program | None = None
+        self._state: bytes | None = None
+        self._comparable = True
         self._row: tuple[Panel, NDArray[np.float32]] | None = None
         self._causes: dict[tuple[int, str], str] = {}
         self._crossing = _across(feature_set)
@@ -120,22 +122,20 @@ class ParityFold:
 
     def apply(self, record: Record) -> None:
         """Second pass: compare."""
-        if record.kind is Kind.ROW:
+        if record.kind is Kind.SNAPSHOT and record.key == "signals":
+            self._comparable = record.body["features"] == self._set.hash
+            self._program, self._state = None, unpacked(record.body["signals"])
+        elif not self._comparable:
+            return  # a row of another feature version
+        elif record.kind is Kind.ROW:
             self._compare_row(record)
         elif record.kind is Kind.DECISION and self._row is not None:
             self._compare_decision(record.session_id, record.body["decision"])
 
     def _compare_row(self, record: Record) -> None:
-        from trading_platform.features.program import Program
-
         panel = panel_of(record.body)
-        if (
-            self._program is None
-            or self._program.instrument_ids != panel.instrument_ids
-            or panel.timestamp[0] <= self._program.last_timestamp
-        ):
-            self._program = Program(self._set, panel.instrument_ids)
-            self._start(self._program, int(panel.known_at[0]))
+        if self._program is None or self._program.instrument_ids != panel.instrument_ids:
+            self._program = self._start(panel.instrument_ids, self._state)
         features = self._program.step(panel)[0]
         found = self.sessions.setdefault(record.session_id, SessionParity(record.session_id))
         found.rows += 1

@@ -6,7 +6,9 @@ One SQLite file (WAL) per account and mode. Records are append-only and hash-cha
 
 from __future__ import annotations
 
+import base64
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,6 +83,19 @@ class Record:
 def record_hash(prev: str, seq: int, session_id: str, at: int, kind: str, key: str, body: Any) -> str:
     """Hash of a record, chained to the one before it."""
     return content_hash([prev, seq, session_id, at, kind, key, body])
+
+
+def packed(data: bytes) -> str:
+    """Bytes as text of a body: compressed, base64."""
+    return base64.b64encode(zlib.compress(data, 1)).decode("ascii")
+
+
+def unpacked(text: str) -> bytes:
+    """The bytes of `packed`. CorruptionError where it is damaged."""
+    try:
+        return zlib.decompress(base64.b64decode(text))
+    except (ValueError, zlib.error) as error:
+        raise CorruptionError(f"a snapshot does not unpack: {error}", "journal", "restore the journal from its backup") from error
 
 
 class JournalReader:
