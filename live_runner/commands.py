@@ -107,8 +107,9 @@ class Operator:
         return self._calendar.next_session(self._fold.session if self._fold.session >= 0 else now_day)
 
     async def latch_at_least(self, level: KillLevel, reason: str) -> None:
-        """Latch `level` for a guard unless one as high is latched already. A guard never flattens (T17)."""
-        if level <= self._fold.level:
+        """Latch `level` for a guard, at most REDUCE, unless one as high is latched already. A guard never flattens (T17)."""
+        wanted = min(level, KillLevel.REDUCE)
+        if wanted <= self._fold.level:
             return
-        name = {wanted: name for name, wanted in LEVELS.items()}[level]
+        name = {each: name for name, each in LEVELS.items()}[wanted]
         await self.carry_out(new_command(name, GUARD, reason, self._desk.now()))

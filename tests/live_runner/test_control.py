@@ -88,11 +88,12 @@ def test_a_latched_level_survives_a_restart_and_the_loss_of_redis(
     assert [o for d in bodies(again, Kind.DECISION)[12:] for o in d["decision"]["orders"]] == []
 
 
-def test_a_level_raised_in_redis_alone_is_honoured(
-    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+@pytest.mark.parametrize("level", ["REDUCE", "FLATTEN"])
+def test_a_level_raised_in_redis_alone_is_honoured_and_closes_nothing(
+    level: str, daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
 ) -> None:
     daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
-    redis.Redis.from_url(redis_url).set(names.redis_prefix(ACCOUNT, "paper") + names.REDIS_KILL, "REDUCE")
+    redis.Redis.from_url(redis_url).set(names.redis_prefix(ACCOUNT, "paper") + names.REDIS_KILL, level)
     runner = play(daily, exchange(daily).url, redis_url=redis_url)
     assert runner.fold.level is KillLevel.REDUCE and bodies(runner, Kind.FILL) == []
 
