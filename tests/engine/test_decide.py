@@ -17,7 +17,7 @@ from trading_platform.contracts.checks import CheckCode, KillLevel
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.profile import Execution, Limits, ModelRules, Profile, Strategy
 from trading_platform.engine import account as accounts
-from trading_platform.engine.account import AccountState, Grid, copy_state, empty_account
+from trading_platform.engine.account import AccountState, Grid, empty_account
 from trading_platform.engine.decide import decide_row, order_toward
 from trading_platform.engine.risk.position import crosses_zero, not_member, position_limit
 from trading_platform.engine.rows import ALLOWED, DENIED, ENTER, FLATTEN, NOT_APPLIED, REDUCE, Plan, Row, empty_book, empty_plan, numbers_of
@@ -438,10 +438,3 @@ def test_a_sleeve_without_capital_is_refused() -> None:
         numbers_of(Scene(strategy={"capital": 0.0}).profile(), "1Day")
     with pytest.raises(InputError, match="timeframe"):
         numbers_of(Scene().profile(), "7Min")
-
-
-def test_a_copied_state_shares_nothing() -> None:
-    state = empty_account(2, 1.0)
-    other = copy_state(state)
-    other.cash[0] = 2.0
-    assert state.cash[0] == 1.0

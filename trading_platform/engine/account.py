@@ -231,11 +231,6 @@ def mark_row(state: AccountState, close: np.ndarray, present: np.ndarray, grid: 
     return equity
 
 
-def copy_state(state: AccountState) -> AccountState:
-    """A state that shares no array with `state`."""
-    return AccountState._make(values.copy() for values in state)
-
-
 def to_bytes(state: AccountState, instrument_ids: tuple[str, ...]) -> bytes:
     """Canonical bytes of the state with its instrument axis."""
     return canonical_bytes({"format": ACCOUNT_FORMAT, "instrument_ids": list(instrument_ids), "state": state._asdict()})

@@ -185,12 +185,6 @@ class Signals:
                 raise failure
         return alpha
 
-    def from_alpha(
-        self, panel: Panel, alpha: NDArray[np.float64], volatility: NDArray[np.float64], atr: NDArray[np.float64]
-    ) -> SignalBlock:
-        """`block_from_alpha` with this object's latch, which advances."""
-        return block_from_alpha(self._profile, panel, alpha, volatility, atr, self.latched)
-
     def state_bytes(self) -> bytes:
         """All state as one .npz: features, latch, the rows kept for a swap. The model is not in it."""
         buffer = io.BytesIO()
