@@ -85,7 +85,9 @@ def test_a_late_index_bar_explains_every_instrument_from_its_time_on(journaled: 
     if journaled:
         bodies.insert(LATE + 1, (Kind.LATE_BAR, "vix", {"t": int(stamps[LATE])}))
     records = [Record(n, SESSION, n, kind, key, parse(canonical_bytes(body)), "", "") for n, (kind, key, body) in enumerate(bodies, 1)]
-    found = compare(lambda: records, ParityFold(chosen, batch, lambda program, known_at: None, lambda *_: np.zeros(2), 0.9, 0.6))[SESSION]
+    found = compare(lambda: records, ParityFold(chosen, batch, lambda ids, state: Program(chosen, ids), lambda *_: np.zeros(2), 0.9, 0.6))[
+        SESSION
+    ]
     assert found.differing > 2 * len(IDS) and set(found.causes) == causes
     assert {worst.feature for worst in found.worst} <= {"vix", "vix_change_20", "vix_zscore_60"}
     assert found.unexplained == (0 if journaled else found.differing)
