@@ -196,3 +196,14 @@ def test_past_its_age_a_bundle_is_warned_of_and_past_the_hard_one_it_opens_nothi
     entered = any(order["leg"] == "enter" for decision in late for order in decision["orders"])
     assert entered == (opens and bool(late))
     assert opens or any("MODEL_AGE" in decision["check_counts"] for decision in late)
+
+
+def test_a_revocation_in_the_session_is_noticed_in_the_session(
+    tmp_path: Path, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    world = make_world(tmp_path / "home", "1Min", 24)
+    label, bundle_id = world.bundle("minutes", "1", {"returns_15": 1.0, "returns_5": 0.5})
+    world.stage(redis_url, label, bundle_id)
+    runner = play(world, exchange(world).url, after(12, lambda runner: take_back(world, bundle_id)), redis_url=redis_url)
+    used = [bool(body["decision"]["bundle_ids"]) for body in bodies(runner, Kind.DECISION)]
+    assert used == [True] * 12 + [False] * 12 and len(bodies(runner, Kind.SWAP_REFUSED)) == 1

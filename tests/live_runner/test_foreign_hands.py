@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from market import Exchange, World
+from market import Exchange, World, make_world
 
 from live_runner.control import CommandFolder, new_command
 from live_runner.replay import replay
@@ -126,3 +128,27 @@ def test_orders_that_are_not_ours_are_touched_only_by_a_flatten_of_the_account(
     runner = play(daily, venue.url, Flattened, redis_url=redis_url)
     left = [(o.symbol, o.left) for o in venue.venue.orders.open()]
     assert left == ([("BB", 3)] if scope == "ours" else []) and venue.positions() == {} == runner.fold.positions()
+
+
+def test_an_order_of_ours_that_works_where_someone_else_comes_in_is_cancelled_at_once(
+    tmp_path: Path, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    world = make_world(tmp_path / "home", "1Min", 24)
+    world.stage(redis_url, *world.bundle("minutes", "1", {"returns_15": 1.0, "returns_5": 0.5}))
+    venue = exchange(world)
+    seen: list[tuple[str, ...]] = []
+
+    class Crowded(Runner):
+        async def _between_rows(self, session: int) -> None:
+            await super()._between_rows(session)
+            ours = [o for o in self.fold.book.open_orders() if o.status == "working" and not o.protects]
+            if ours and not seen:
+                someone_else_buys(venue.url, ours[0].intent.symbol)
+                while not self.fold.hands_off():
+                    await asyncio.sleep(0.001)
+                    await self.drain()
+                await self._cover()
+                seen.append((ours[0].status, *(o.status for o in ours[1:])))
+
+    play(world, venue.url, Crowded, redis_url=redis_url)
+    assert seen and seen[0][0] == "canceled" and set(seen[0][1:]) <= {"working"}

@@ -102,3 +102,18 @@ def test_an_order_whose_request_may_still_travel_is_not_given_up() -> None:
     venue.now += 2 * 10**9
     asyncio.run(desk.resolve(order))
     assert order.status is OrderStatus.CANCELED and venue.posts == 2
+
+
+def test_a_refused_exit_says_that_its_position_stands_uncovered() -> None:
+    """Its stop has made room already, and no message of the venue may come to remind us."""
+    venue = Venue()
+    desk, book = given_up(venue)
+    book.add_intent({**INTENT, "client_order_id": "tp2", "side": "sell", "leg": "reduce"}, 0)
+
+    async def refused(intent: Any) -> Answer:
+        return Answer(Verdict.REJECTED, status=403, reason="40310000: halted")
+
+    venue.submit = refused  # type: ignore[method-assign]
+    for name, uncovered in (("tp1", False), ("tp2", True)):
+        asyncio.run(desk._post(book.orders[name]))
+        assert book.orders[name].status is OrderStatus.REJECTED and desk.uncovered is uncovered

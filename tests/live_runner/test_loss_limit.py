@@ -92,12 +92,12 @@ def minutes(tmp_path: Path, redis_url: str) -> World:
 def test_two_good_marks_latch_and_one_alone_or_one_outside_the_band_does_not(
     minutes: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
 ) -> None:
-    """Row 15: one bad mark. 18: far up, within the band, alone. 21: outside the band, no mark. 24 and 25: it has really fallen."""
-    low = {row: -0.15 for row in (15, *range(24, 36))}
+    """Row 15: one bad mark. 18: far up, within the band, alone. 21: outside the band, no mark. From 24 it has fallen, 25 is no mark."""
+    low = {**{row: -0.15 for row in (15, *range(24, 36))}, 25: -0.5}
     scene = marked(moves={**low, 18: 0.15, 21: 0.5}, resume_at=30)
     runner = play(minutes, exchange(minutes).url, scene, redis_url=redis_url)
     none, reduced = KillLevel.NONE, KillLevel.REDUCE
-    assert runner.levels[:25] == [none] * 25 and runner.levels[25:29] == [reduced] * 4
+    assert runner.levels[:26] == [none] * 26 and runner.levels[26:29] == [reduced] * 3
     assert runner.levels[-4:] == [none] * 4, "what an operator released stays released for the session"
     assert max(runner.highs) < 1_005_000.0, "no single mark raised the high-water mark"
     (command,) = (body for body in bodies(runner, Kind.COMMAND) if body["name"] == "reduce")
