@@ -96,9 +96,10 @@ def publish_features(out: Publication, pipeline: Pipeline) -> dg.MaterializeResu
         for kind, data in (("program", state.program), ("factors", state.factors)):
             out.file(f"{STATE_ASSET}/{chosen.hash[:16]}/{state.known_at}/{kind}", data, ".npz")
     defined = {name: round(float(np.isfinite(column).mean()), 4) for name, column in columns.items()}
+    plain = "" if chosen.name == pipeline.feature_set else f", because {pipeline.bars} holds no field that {pipeline.feature_set} needs"
     metadata = {
         "features": len(chosen.names),
-        "feature_set": f"{chosen.name} {chosen.label}",
+        "feature_set": f"{chosen.name} {chosen.label}{plain}",
         "feature_hash": chosen.hash,
         "warm_up_bars": chosen.warm_up,
         "defined_share": dg.MetadataValue.json(defined),
