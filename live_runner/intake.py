@@ -51,13 +51,6 @@ class Intake:
         except InputError:
             return False
 
-    def repeats(self, message: Mapping[str, Any], name: str) -> bool:
-        """The bar is one that was taken already."""
-        try:
-            return self._assembler.repeats(bar_of(name, message, "stream"))
-        except InputError:
-            return False
-
     def late_index(self, name: str, message: Mapping[str, Any]) -> bool:
         """Take an index's bar for the rows to come; True where rows that might have read it are closed, or it is another version."""
         return not self.external.repeats(name, message) and self.external.add(name, message) <= self._fold.last_row
