@@ -18,6 +18,7 @@ from live_runner.loss_limit import LossLimit
 from live_runner.orders import LiveOrder, OrderBook
 from live_runner.rows import panel_of
 from trading_platform.calendar import MarketCalendar
+from trading_platform.contracts.activities import FLOWS, PAID_FOR_ACTIONS, SILENT
 from trading_platform.contracts.canonical import canonical_bytes, content_hash, decode_array
 from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.errors import CorruptionError, InputError
@@ -37,9 +38,6 @@ from trading_platform.features.catalog.registry import feature_set
 from trading_platform.market_data.corporate_actions import ActionTable, CorporateAction, FactorState
 
 SNAPSHOT_FORMAT = "runner-fold-1"
-CASH_KINDS = frozenset({"DIV", "CIL", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})  # paid for a corporate action we booked ourselves
-FLOW_KINDS = frozenset({"CSD", "CSW", "JNLC", "ACATC"})
-SILENT_KINDS = frozenset({"FILL", "SPLIT", "SSP", "SSO", "REORG"})  # fills have records of their own, splits come as CORPORATE_ACTION
 ModelLoader = Callable[[str, str], Model | None]
 
 
@@ -225,12 +223,12 @@ class Fold:
         kind, amount = str(body["activity_type"]), float(body.get("net_amount") or 0.0)
         if kind == "FILL":
             self.book.read_fill(str(body["order_id"]), lots_of(str(body["cum_qty"])))
-        if kind in CASH_KINDS:
+        if kind in PAID_FOR_ACTIONS:
             self.residual += amount
-        elif kind in FLOW_KINDS:
+        elif kind in FLOWS:
             self.engine.apply_flow(amount)
             self.losses.flow(amount)
-        elif kind not in SILENT_KINDS:
+        elif kind not in SILENT:
             self.engine.apply_cash(amount)
 
     def _adopt(self, body: Mapping[str, Any]) -> None:

@@ -18,16 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from trading_platform.contracts.activities import FLOWS, PAID_FOR_ACTIONS, SILENT
 from trading_platform.contracts.canonical import decode_array
 from trading_platform.contracts.journal import Kind, Record
 from trading_platform.contracts.panel import TIMEFRAME_NS
 
 ACCOUNT = "(account)"
 PARTS = ("alpha", "delay", "cost", "fees", "dividends", "residual")
-# As the runner's fold has them (live_runner/fold.py): payments for actions already booked, deposits, and kinds with records of their own.
-PAID_FOR_ACTIONS = frozenset({"DIV", "CIL", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})
-FLOWS = frozenset({"CSD", "CSW", "JNLC", "ACATC"})
-SILENT = frozenset({"FILL", "SPLIT", "SSP", "SSO", "REORG"})
 
 
 @dataclass(frozen=True, slots=True)
