@@ -33,7 +33,6 @@ def test_defaults_need_no_environment_and_stay_under_home(tmp_path: Path) -> Non
         settings.trials_path,
         settings.journal_path,
         settings.dagster_home,
-        settings.redis_dir,
     ):
         assert settings.home in path.parents
     assert settings.journal_path.name == "default-paper.sqlite"

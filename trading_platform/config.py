@@ -65,7 +65,6 @@ class Settings(BaseSettings):
     mlflow_uri: str = Field("", repr=False, description="MLflow tracking; empty: SQLite under home")
 
     metrics_port: int = Field(names.METRICS_PORT, ge=0, le=65535, description="Prometheus metrics of the runner; 0: any free port")
-    api_port: int = Field(8000, ge=0, le=65535, description="the runner's API")
     dagster_port: int = Field(3000, ge=0, le=65535, description="Dagster UI")
 
     @field_validator("home", "data")
@@ -117,11 +116,6 @@ class Settings(BaseSettings):
     def mlflow_tracking_uri(self) -> str:
         """MLflow tracking address."""
         return self.mlflow_uri or f"sqlite:///{self.mlflow_dir / 'mlflow.db'}"
-
-    @property
-    def redis_dir(self) -> Path:
-        """Working folder of our own Redis server."""
-        return self.home / "redis"
 
     def broker_keys(self) -> tuple[str, str]:
         """(key id, secret). InputError names the missing variable, never a value."""
