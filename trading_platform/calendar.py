@@ -56,9 +56,7 @@ class MarketCalendar:
         self._closes: NDArray[np.int64] = source.closes.to_numpy(dtype="datetime64[ns]").astype(np.int64)
         midnights = source.sessions.tz_localize(source.tz).tz_convert("UTC").tz_localize(None)
         self._midnights: NDArray[np.int64] = midnights.to_numpy(dtype="datetime64[ns]").astype(np.int64)
-        lengths = self._closes - self._opens
-        self._half_day: NDArray[np.bool_] = lengths < np.median(lengths)
-        for table in (self._sessions, self._opens, self._closes, self._midnights, self._half_day):
+        for table in (self._sessions, self._opens, self._closes, self._midnights):
             table.setflags(write=False)
         self.hash = self.hash_between(first, last)
 
@@ -71,15 +69,6 @@ class MarketCalendar:
         """Session days from `first` to `last`, both included, ascending, int64 days since 1970-01-01 (read-only view)."""
         low, high = np.searchsorted(self._sessions, (self._inside(day_of(first)), self._inside(day_of(last)) + 1))
         return self._sessions[low:high]
-
-    def is_session(self, session: int) -> bool:
-        """Whether this day trades."""
-        at = int(np.searchsorted(self._sessions, self._inside(session)))
-        return at < len(self._sessions) and int(self._sessions[at]) == session
-
-    def is_half_day(self, session: int) -> bool:
-        """Whether this session closes early."""
-        return bool(self._half_day[self.position(session)])
 
     def position(self, session: int) -> int:
         """Number of sessions before this one in the span: the difference of two positions is an age in sessions."""

@@ -10,7 +10,7 @@ import pytest
 from world import World
 
 from trading_platform.assets.bring_current import bring_current
-from trading_platform.assets.currency import currency, is_current
+from trading_platform.assets.currency import currency
 from trading_platform.assets.workplace import Workplace
 from trading_platform.config import load_settings
 from trading_platform.contracts.canonical import content_hash
@@ -34,13 +34,13 @@ def test_nothing_is_done_twice(world: World) -> None:
 def test_a_setting_makes_stale_what_depends_on_it_and_names_it(world: World) -> None:
     place = Workplace(load_settings(**{**world.overrides, "max_folds": 2}))
     assert "setting max_folds" in why(world, "alpha_lightgbm", place)
-    assert is_current(world.instance, place, world.graph.nodes["features_daily"].recipe)
+    assert why(world, "features_daily", place) == ""
 
 
 def test_another_profile_number_makes_the_report_stale_and_not_the_features(world: World) -> None:
     place = Workplace(load_settings(**{**world.overrides, "profile": "equity_conservative"}))
     assert "setting profile" in why(world, "walk_forward_report", place)
-    assert is_current(world.instance, place, world.graph.nodes["labels_daily"].recipe)
+    assert why(world, "labels_daily", place) == ""
 
 
 def test_changed_source_bytes_make_the_bars_stale(world: World, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -57,7 +57,7 @@ def test_changed_source_bytes_make_the_bars_stale(world: World, tmp_path) -> Non
 def test_a_changed_line_of_code_makes_exactly_its_assets_stale(world: World) -> None:
     recipe = world.graph.nodes["labels_daily"].recipe
     assert "its code changed" in currency(world.instance, world.place, replace(recipe, code=("calendar",))).why
-    assert is_current(world.instance, world.place, recipe)
+    assert currency(world.instance, world.place, recipe).current
 
 
 def test_a_lost_file_makes_its_asset_stale(world: World) -> None:

@@ -56,9 +56,8 @@ def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
 def test_new_content_moves_the_manifest_and_keeps_the_old_part_readable(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     old = lake.write_partition(ASSET, PARTITION, frame(2.0))
-    snapshot = lake.snapshot_id(ASSET)
     new = lake.write_partition(ASSET, PARTITION, frame(2.5))
-    assert new.data_version != old.data_version and lake.snapshot_id(ASSET) != snapshot
+    assert new.data_version != old.data_version
     assert lake.manifest(ASSET, PARTITION) == new
     assert len(lake.read_version(old)) == old.size
 

@@ -12,10 +12,10 @@ from trading_platform.market_data.symbols import FOREVER, SymbolPeriod, SymbolTa
 
 TABLE = SymbolTable(
     [
-        SymbolPeriod("FB", 0, 100, "us:FB", "asset-1"),
-        SymbolPeriod("META", 101, FOREVER, "us:FB", "asset-1"),
-        SymbolPeriod("CB", 0, 50, "us:CB", "asset-2"),
-        SymbolPeriod("CB", 60, FOREVER, "us:CB~2", "asset-3"),
+        SymbolPeriod("FB", 0, 100, "us:FB"),
+        SymbolPeriod("META", 101, FOREVER, "us:FB"),
+        SymbolPeriod("CB", 0, 50, "us:CB"),
+        SymbolPeriod("CB", 60, FOREVER, "us:CB~2"),
     ]
 )
 
@@ -23,14 +23,10 @@ TABLE = SymbolTable(
 def test_a_rename_keeps_the_instrument() -> None:
     assert TABLE.instrument_id("FB", 100) == TABLE.instrument_id("META", 101) == "us:FB"
     assert (TABLE.symbol("us:FB", 100), TABLE.symbol("us:FB", 101)) == ("FB", "META")
-    assert TABLE.instrument_of_asset("asset-1") == "us:FB"
 
 
 def test_a_ticker_used_again_is_another_instrument() -> None:
     assert (TABLE.instrument_id("CB", 50), TABLE.instrument_id("CB", 60)) == ("us:CB", "us:CB~2")
-    assert TABLE.new_id("CB") == "us:CB~3"
-    assert TABLE.new_id("XYZ") == "us:XYZ"
-    assert TABLE.instrument_of_asset("asset-9") is None
 
 
 def test_nobody_is_invented() -> None:
@@ -45,11 +41,6 @@ def test_overlaps_are_refused_on_both_sides() -> None:
         SymbolTable([SymbolPeriod("A", 0, 10, "us:A"), SymbolPeriod("A", 10, 20, "us:A~2")])
     with pytest.raises(InputError, match="overlaps"):
         SymbolTable([SymbolPeriod("A", 0, 10, "us:A"), SymbolPeriod("B", 10, 20, "us:A")])
-
-
-def test_the_plain_table_and_its_hash_do_not_depend_on_order() -> None:
-    assert SymbolTable.of_symbols(["B", "A"]).hash == SymbolTable.of_symbols(["A", "B", "A"]).hash != TABLE.hash
-    assert SymbolTable.of_symbols(["A"]).instrument_id("A", 17_000) == "us:A"
 
 
 def test_what_the_runner_imports_brings_no_tables() -> None:

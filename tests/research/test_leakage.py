@@ -67,12 +67,6 @@ def test_a_tail_of_zeros_instead_of_absent_labels_is_found() -> None:
     assert names_of(leakage.same_bar_fill(PANEL, replace(LABELS, values=np.nan_to_num(LABELS.values)))) == {"same_bar_fill"}
 
 
-def test_a_fill_at_its_decision_is_found() -> None:
-    decided = np.array([10, 20, 30])
-    assert leakage.early_fills(decided, decided + 1) == []
-    assert "2 fills" in leakage.early_fills(decided, np.array([11, 20, 29]))[0]
-
-
 def test_a_fold_without_purge_is_found() -> None:
     unpurged = Fold(np.arange(60), np.arange(60, 90), np.arange(60, 80))
     assert leakage.training_meets_test(LABELS, FOLDS) == []

@@ -125,12 +125,6 @@ def test_training_says_what_is_missing() -> None:
         lightgbm.predict(b"tree", x)
 
 
-def test_contributions_add_up_to_the_prediction(result: wf.WalkForward) -> None:
-    rows = FEATURES[100]
-    parts = lightgbm.contributions(result.models[-1], rows)
-    np.testing.assert_allclose(parts.sum(axis=1), lightgbm.predict(result.models[-1], rows), atol=1e-6)
-
-
 def test_closes_alone_hold_no_signal() -> None:
     panel = panel_of(random_closes(np.random.default_rng(5), 160, 20))
     features = np.random.default_rng(6).standard_normal((160, 20, 3)).astype(np.float32)

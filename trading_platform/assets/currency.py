@@ -41,11 +41,6 @@ def currency(
     return _compare(place, recipe, last.manifest, now)
 
 
-def is_current(instance: dg.DagsterInstance, place: Workplace, recipe: Recipe, partition: str = UNPARTITIONED) -> bool:
-    """Whether there is nothing to do for an asset partition; see `currency`."""
-    return currency(instance, place, recipe, partition).current
-
-
 def _compare(place: Workplace, recipe: Recipe, last: Manifest, now: Inputs) -> Currency:
     if last.code_version != recipe.code_version:
         return Currency(False, f"its code changed ({', '.join(recipe.code)})")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trading_platform.contracts.panel import TIMEFRAME_NS
-
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
@@ -58,11 +56,6 @@ class Pipeline:
         """Name of the dynamic partitions of the bundles: training cutoff dates."""
         return f"{self.name}_cutoffs"
 
-    @property
-    def timeframe_ns(self) -> int:
-        """Length of a bar in ns."""
-        return TIMEFRAME_NS[self.timeframe]
-
 
 DAILY = Pipeline(
     name="daily",
@@ -105,8 +98,3 @@ INTRADAY = Pipeline(
     statistical_power=False,
 )
 PIPELINES = (DAILY, INTRADAY)
-
-
-def pipeline_named(name: str) -> Pipeline:
-    """The pipeline of this name (daily, intraday)."""
-    return {pipeline.name: pipeline for pipeline in PIPELINES}[name]

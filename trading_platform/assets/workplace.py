@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from datetime import date
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,12 +60,6 @@ class Workplace:
     def profile(self, pipeline: Pipeline) -> Profile:
         """The profile's numbers as they hold for a pipeline's strategy class."""
         return load_profile(self.settings.profile, pipeline.strategy_class)
-
-    def session_days(self, first: date, last: date) -> list[date]:
-        """Sessions of the exchange from first to last, both included."""
-        from trading_platform.calendar import date_of
-
-        return [date_of(int(day)) for day in self.calendar.sessions(first, last)]
 
     @cached_property
     def git_commit(self) -> str:

@@ -84,23 +84,13 @@ def quantity_string(lots: int, lots_per_unit: int = 1) -> str:
     return _grid_string(lots, lots_per_unit)
 
 
-def _steps(text: str, per_unit: int, what: str) -> int:
-    try:
-        exact = Decimal(text) * per_unit
-    except InvalidOperation as error:
-        raise InputError(f"{what} {text!r} is not a decimal number", "contracts.instruments", "read the venue's answer again") from error
-    if not exact.is_finite() or exact != exact.to_integral_value():
-        raise InputError(
-            f"{what} {text!r} is not on the grid of {per_unit} steps per unit", "contracts.instruments", "check the instrument's grid"
-        )
-    return int(exact)
-
-
-def ticks_of(text: str, ticks_per_unit: int = 100) -> int:
-    """Ticks of a decimal price string; InputError if it is off the grid."""
-    return _steps(text, ticks_per_unit, "price")
-
-
 def lots_of(text: str, lots_per_unit: int = 1) -> int:
     """Lots of a decimal quantity string (sign kept); InputError if it is off the grid."""
-    return _steps(text, lots_per_unit, "quantity")
+    where = "contracts.instruments.lots_of"
+    try:
+        exact = Decimal(text) * lots_per_unit
+    except InvalidOperation as error:
+        raise InputError(f"quantity {text!r} is not a decimal number", where, "read the venue's answer again") from error
+    if not exact.is_finite() or exact != exact.to_integral_value():
+        raise InputError(f"quantity {text!r} is not on the grid of {lots_per_unit} lots per unit", where, "check the instrument's grid")
+    return int(exact)

@@ -22,11 +22,9 @@ REDIS_HEARTBEAT = "runner:heartbeat"
 
 SLOTS = ("daily", "intraday", "high_frequency", "medium_frequency", "long_horizon")
 SLOT_BUNDLE_SUFFIX = ":bundle"
-SLOT_META_FIELDS = ("routing_rules", "fallback_model", "epoch")
 
 # Redis streams (SPEC EVNT-01); copies for whoever watches, never the record.
 STREAM_BARS = "market.raw.stocks"
-STREAM_FEATURES = "features.raw"
 STREAM_ALPHA = "signals.alpha"
 STREAM_TARGETS = "orders.target"
 STREAM_EXECUTION = "metrics.execution"

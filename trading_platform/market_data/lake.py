@@ -179,10 +179,6 @@ class Lake:
             )
         return data
 
-    def snapshot_id(self, asset: str) -> str:
-        """Hash of all current manifests of an asset: one name for everything a reader would get now."""
-        return content_hash([asdict(self.manifest(asset, partition)) for partition in self.partitions(asset)])
-
     def verify(self, asset: str) -> int:
         """Re-hash every current part of an asset and return how many there are; CorruptionError at the first that differs."""
         names = self.partitions(asset)

@@ -1,7 +1,7 @@
 """Who was called what, when: permanent instrument ids against dated tickers (T2). Standard library only, the live runner imports it.
 
-A rename closes one row and opens another with the same id; a ticker used again by someone else is a new id (`us:CB~2`), and the vendor's
-asset id tells the two apart. Days are days since 1970-01-01.
+A rename closes one row and opens another with the same id; a ticker used again by someone else is a new id (`us:CB~2`). Who keeps the
+table tells the two apart. Days are days since 1970-01-01.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.errors import InputError
-from trading_platform.contracts.instruments import instrument_id_of
 
 FOREVER = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SymbolPeriod:
-    """`symbol` named `instrument_id` from session day `first` to `last`, both included. asset_id: the vendor's own, empty if unknown."""
+    """`symbol` named `instrument_id` from session day `first` to `last`, both included."""
 
     symbol: str
     first: int
     last: int
     instrument_id: str
-    asset_id: str = ""
 
 
 class SymbolTable:
@@ -47,11 +44,6 @@ class SymbolTable:
             for name, group in groups.items():
                 _refuse_overlap(name, group)
 
-    @classmethod
-    def of_symbols(cls, symbols: Iterable[str], market: str = "us") -> SymbolTable:
-        """The table of a data set whose tickers were never re-used: each ticker is its own id for ever."""
-        return cls(SymbolPeriod(symbol, 0, FOREVER, instrument_id_of(symbol, market)) for symbol in set(symbols))
-
     def instrument_id(self, symbol: str, session: int) -> str:
         """Who traded under this ticker on this day. InputError if nobody did."""
         for period in self._by_symbol.get(symbol, ()):
@@ -69,25 +61,6 @@ class SymbolTable:
         raise InputError(
             f"{instrument_id} has no ticker on day {session}", "symbol table", "add its period: it was not listed, or was renamed"
         )
-
-    def instrument_of_asset(self, asset_id: str) -> str | None:
-        """The instrument a vendor's asset id belongs to, None if unknown: the same asset under a new ticker is a rename, not a new name."""
-        return next((period.instrument_id for period in self.periods if asset_id and period.asset_id == asset_id), None)
-
-    def new_id(self, symbol: str, market: str = "us") -> str:
-        """The id a newcomer gets who uses a ticker that is taken or was used before: us:CB~2, us:CB~3, ..."""
-        plain = instrument_id_of(symbol, market)
-        if plain not in self._by_instrument:
-            return plain
-        number = 2
-        while f"{plain}~{number}" in self._by_instrument:
-            number += 1
-        return f"{plain}~{number}"
-
-    @property
-    def hash(self) -> str:
-        """Content hash of all periods."""
-        return content_hash(list(self.periods))
 
 
 def _refuse_overlap(name: str, group: list[SymbolPeriod]) -> None:

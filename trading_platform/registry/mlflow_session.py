@@ -71,10 +71,6 @@ class TrackedRun:
         payload = {"name": name, "data_version": data_version, "source": source}
         self._send("dataset", payload, lambda: self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)]))
 
-    def log_file(self, path: Path, folder: str = "") -> None:
-        """A file as an artifact of the run."""
-        self._send("file", str(path.name), lambda: self._client.log_artifact(self.run_id, str(path), folder or None))
-
 
 def _guarded(problems: list[str], fallback: Path, line: Mapping[str, Any], call: Callable[[], Any]) -> Any:
     """The call's result; on a failure of tracking the line goes to the fallback file and None comes back."""

@@ -95,15 +95,6 @@ def same_bar_fill(panel: Panel, labels: Labels) -> list[str]:
     return [f"same_bar_fill: label of {where} is {got:.6g}, an entry in the next row gives {expected:.6g} ({int(wrong.sum())} cells)"]
 
 
-def early_fills(decided_at: NDArray[np.int64], filled_at: NDArray[np.int64]) -> list[str]:
-    """Fills before or at their own decision. int64 (N,) UTC ns each: when the order was decided, when it was filled."""
-    wrong = np.flatnonzero(filled_at <= decided_at)
-    if wrong.size == 0:
-        return []
-    first = int(wrong[0])
-    return [f"same_bar_fill: fill {first} at {filled_at[first]} is not after its decision at {decided_at[first]} ({wrong.size} fills)"]
-
-
 def training_meets_test(labels: Labels, folds: Sequence[Fold]) -> list[str]:
     """Folds whose training labels were not yet known when their first test row was decided, or that never become known."""
     found = []

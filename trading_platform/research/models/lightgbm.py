@@ -141,8 +141,3 @@ def importance(model: bytes) -> Array:
     """Share of the total split gain per feature, float64 (F,), summing to 1 (all zero for a model without splits)."""
     gain = np.asarray(_booster(model).feature_importance("gain"), dtype=np.float64)
     return gain / gain.sum() if gain.sum() > 0.0 else gain
-
-
-def contributions(model: bytes, features: NDArray[np.float32]) -> Array:
-    """Exact TreeSHAP (N, F + 1): each feature's part of the prediction, the last column the bias; rows sum to the prediction (MODL-14)."""
-    return np.asarray(_booster(model).predict(features, pred_contrib=True, num_threads=1), dtype=np.float64)
