@@ -21,7 +21,7 @@ CENT = 0.005
 APART = ("equity_apart", "cash_apart")
 # Sessions of one journal are read in one pass: a range of partitions is one run.
 ONE_RUN = dg.BackfillPolicy.single_run()
-SESSION_CODE = ("assets.session_accounts", "assets.session_tables", "assets.live", "contracts.journal")
+SESSION_CODE = ("assets.session_accounts", "assets.session_tables", "assets.live", "contracts.activities", "contracts.journal")
 
 
 def journal_of(place: Workplace, session_id: str) -> JournalReader:
