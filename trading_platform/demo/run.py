@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rich.markup import escape
 
 from trading_platform.assets.bring_current import Step, bring_current
 from trading_platform.assets.bundles import NO_DATA, cutoffs_of
@@ -25,7 +29,7 @@ from trading_platform.demo.processes import Child
 from trading_platform.demo.screen import Bars, Screen
 from trading_platform.demo.stretch import Stretch, write_stretch
 from trading_platform.demo.summary import Part, Summary, closed_sessions, journal_head, summarise
-from trading_platform.demo.trade import Request, trade
+from trading_platform.demo.trade import Request, planned_rows, trade
 from trading_platform.registry.lineage import Link, broken
 from trading_platform.registry.redis_server import RedisServer
 
@@ -47,6 +51,7 @@ class Demo:
         self.graph: Graph = build_graph()
         self.definitions = build_definitions(**overrides_of(settings))
         self._heads: dict[Pipeline, int] = {}
+        self._lifted_ahead: set[str] = set()
 
     def materialize(self, assets: Sequence[str], partitions: dict[str, Sequence[str]] | None = None) -> list[Step]:
         """Bring some assets up to date, upstream first."""
@@ -103,7 +108,7 @@ class Demo:
             before = self._heads[pipeline] = journal_head(place.settings.journal_path)
             bar = bars.add(f"{pipeline.name} rows", stretch.rows)
             trade(place, stretch, account, redis.url, requests, lambda r: stage(place, pipeline.slot, r.label, r.bundle_id), bar.at)
-        return summarise(place.settings.journal_path, before)
+        return summarise(place.settings.journal_path, before, planned_rows(requests, stretch.rows))
 
     def _folder(self, pipeline: Pipeline) -> Path:
         return self.settings.home / "demo" / pipeline.name
@@ -119,7 +124,10 @@ class Demo:
         self.instance.add_dynamic_partitions(str(SESSIONS.name), list(sessions))
         for asset in TRADED_ASSETS:
             steps = bring_current(self.definitions, self.graph, self.place, self.instance, {asset: sessions}, [asset])
-            self.screen.say(f"  [green]materialized[/green] {asset}: {sum(step.ran for step in steps)} of {len(steps)} sessions")
+            ran = {step.partition for step in steps if step.ran}
+            if asset == "live_journal":
+                ran |= self._lifted_ahead & set(sessions)
+            self.screen.say(f"  [green]materialized[/green] {asset}: {len(ran)} of {len(steps)} sessions")
 
     def _lift_ahead(self, pipelines: Sequence[Pipeline]) -> None:
         """Lift what is closed of journals still being written: another processor trades, this one would wait."""
@@ -128,7 +136,8 @@ class Demo:
             closed = closed_sessions(path, self._heads[pipeline]) if path.is_file() else []
             if closed:
                 self.instance.add_dynamic_partitions(str(SESSIONS.name), closed)
-                bring_current(self.definitions, self.graph, self.place, self.instance, {"live_journal": closed}, ["live_journal"])
+                steps = bring_current(self.definitions, self.graph, self.place, self.instance, {"live_journal": closed}, ["live_journal"])
+                self._lifted_ahead |= {step.partition for step in steps if step.ran}
 
     def build_marts(self) -> None:
         """What is made from all sessions together."""
@@ -143,7 +152,7 @@ def overrides_of(settings: Settings) -> dict[str, str]:
 
 
 def run_demo(settings: Settings, screen: Screen | None = None) -> int:
-    """The whole demo; 0 when every link of the explained order is OK, else 1."""
+    """The whole demo; 0 when everything it promises happened and every link of the explained orders is OK, else 1."""
     screen = screen or Screen()
     source = "the boxed data" if settings.data is None else str(settings.data)
     screen.say(f"[bold]trading-platform demo[/bold] on {source}; everything it writes is in {settings.home}")
@@ -170,28 +179,62 @@ def settings_of(settings: Settings, pipeline: Pipeline) -> Settings:
     return load_settings(**{**overrides_of(settings), "account": pipeline.account(settings.account)})
 
 
-def show(settings: Settings, traded: dict[Pipeline, Summary], walks: dict[Pipeline, list[Link]], screen: Screen) -> int:
-    """The table of the sessions and the lineage of one order per pipeline."""
+def show(settings: Settings, traded: Mapping[Pipeline, Summary], walks: Mapping[Pipeline, list[Link]], screen: Screen) -> int:
+    """The table of the sessions, the lineage of one order per pipeline, and the verdict: 0, or 1 with what did not happen."""
     screen.title("what happened")
-    columns = ("bundle", "rows", "orders", "fills", "denied", "P&L", "p50 ms", "p99 ms")
-    worst = 0
     for pipeline, summary in traded.items():
-        whole = summary.whole
-        title = f"{pipeline.name}: equity {summary.opening:,.2f} -> {summary.closing:,.2f}"
-        screen.table(title, columns, [_row(part) for part in (*summary.parts, whole)])
-        screen.say(f"swaps: {' -> '.join(summary.swaps) or 'none'}; refused: {'; '.join(summary.refused) or 'none'}")
-        denied = ", ".join(f"{code} {count}" for code, count in sorted(whole.denials.items())) or "none"
-        screen.say(f"denials by code: {denied}; rows repeated: {summary.repeated_rows}; breaks: {len(summary.breaks)}")
-        if summary.repeated_rows or summary.breaks:
-            worst = 1
+        show_summary(pipeline, summary, screen)
     for pipeline, links in walks.items():
         screen.title(f"lineage of {traded[pipeline].order_id}")
         show_links(links, settings, screen)
-        worst = max(worst, 1 if broken(links) else 0)
+    wrong = verdict(traded, walks)
+    if wrong:
+        screen.title("not as promised")
+        for text in wrong:
+            screen.say(f"  [bold red]{escape(text)}[/bold red]")
     screen.say("\nnext: `make dev` opens the Dagster UI on this home (with the same DATA=, if you gave one)")
-    return worst
+    for pipeline in traded:
+        screen.say(f"      {runner_command_line(settings_of(settings, pipeline), pipeline)}")
+    screen.say("      replay, halt and resume take the same words as status")
+    return 1 if wrong else 0
+
+
+def show_summary(pipeline: Pipeline, summary: Summary, screen: Screen) -> None:
+    """The table of one pipeline's stretch and what stands beside it."""
+    columns = ("bundle", "rows", "decisions", "orders", "fills", "denied", "P&L", "p50 ms", "p99 ms")
+    whole = summary.whole
+    title = f"{pipeline.name}: equity {summary.opening:,.2f} -> {summary.closing:,.2f}"
+    screen.table(title, columns, [_row(part) for part in (*summary.parts, whole)])
+    refused = "; ".join(f"{label}: {reason}" for label, reason in summary.refused) or "none"
+    screen.say(f"swaps: {' -> '.join(label or 'none' for label in summary.swaps) or 'none'}; refused: {escape(refused)}")
+    denied = ", ".join(f"{code} {count}" for code, count in sorted(whole.denials.items())) or "none"
+    screen.say(f"denials by code: {denied}; repeated: {summary.repeated}; breaks: {len(summary.breaks)}; kill level: {summary.kill_level}")
+
+
+def verdict(traded: Mapping[Pipeline, Summary], walks: Mapping[Pipeline, list[Link]]) -> list[str]:
+    """What the demo promises and this run did not do, a sentence each. Empty: every row decided once by its bundle, orders explained."""
+    wrong = [] if traded else ["nothing was traded: no pipeline has bars to trade"]
+    for pipeline, summary in traded.items():
+        wrong += [f"{pipeline.name}: {text}" for text in summary.shortcomings]
+        links = walks.get(pipeline, [])
+        if summary.order_id and not links:
+            wrong.append(f"{pipeline.name}: the order {summary.order_id} was not explained")
+        if broken(links):
+            wrong.append(f"{pipeline.name}: {len(broken(links))} links of the order {summary.order_id} are broken")
+    return wrong
+
+
+def runner_command_line(settings: Settings, pipeline: Pipeline) -> str:
+    """`live-runner status` for the account that a pipeline trades, as a person here would type it."""
+    words = [_from_here(Path(sys.executable).with_name("live-runner")), "status", "--home", _from_here(settings.home)]
+    words += ["--account", settings.account, "--pipeline", pipeline.name, "--profile", settings.profile]
+    return shlex.join(words)
+
+
+def _from_here(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _row(part: Part) -> tuple[str, ...]:
-    numbers = (part.rows, part.orders, part.fills, sum(part.denials.values()))
-    return (part.label, *(str(n) for n in numbers), f"{part.pnl:,.2f}", f"{part.latency_ms(0.5):.2f}", f"{part.latency_ms(0.99):.2f}")
+    counts = (part.rows, part.decisions, part.orders, part.fills, sum(part.denials.values()))
+    return (part.label, *(str(n) for n in counts), f"{part.pnl:,.2f}", f"{part.latency_ms(0.5):.2f}", f"{part.latency_ms(0.99):.2f}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from trading_platform.demo.stretch import Stretch
 
 READY_S = 60.0
 SESSION_S = 900.0
+ENV_STORE = f"{names.ENV_PREFIX}OBJECT_STORE_URL"
 # Keys of the simulated venue only: a real account's keys never reach a demonstration.
 SIMULATED_KEYS = {names.ENV_BROKER_KEY: "DEMO-KEY", names.ENV_BROKER_SECRET: "DEMO-SECRET"}
 
@@ -32,11 +33,21 @@ class Request:
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """The environment of the demo's children: this process' own, with the demo's settings and no broker's keys but the simulator's."""
+    """The environment of the demo's children: this process' own with no broker's keys but the simulator's. What a child needs of our
+    settings is on its command line, except the address of the bundles, which may hold a password."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith((names.ENV_PREFIX, "APCA_"))}
     if names.ENV_CACHE in os.environ:
         kept[names.ENV_CACHE] = os.environ[names.ENV_CACHE]
+    if settings.object_store_url:
+        kept[ENV_STORE] = settings.object_store_url
     return {**kept, **SIMULATED_KEYS, "PYTHONUNBUFFERED": "1"}
+
+
+def planned_rows(requests: Sequence[Request], rows: int) -> dict[str, int]:
+    """Label -> rows of a stretch of `rows` rows that its bundle should decide: from its own first row to the next bundle's."""
+    ordered = sorted(requests, key=lambda request: request.row)
+    ends = [*(max(request.row, 0) for request in ordered[1:]), rows]
+    return {request.label: end - max(request.row, 0) for request, end in zip(ordered, ends, strict=True)}
 
 
 def account_file(settings: Settings, account: str) -> Path:
