@@ -100,6 +100,10 @@ DEFECTS: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], str]] = {
         lambda frame: frame.with_columns(pl.col("close").cast(pl.String)),
         "column close is String, expected a number",
     ),
+    "an optional column of a wrong type": (
+        lambda frame: frame.with_columns(vwap=pl.lit("10")),
+        "column vwap is String, expected a number",
+    ),
     "timestamps without a zone": (
         lambda frame: frame.with_columns(pl.col("timestamp").dt.replace_time_zone(None)),
         "column timestamp is Datetime.*expected Datetime with time zone UTC",
@@ -128,6 +132,22 @@ def test_a_defective_folder_ends_in_one_precise_message(folder: Path, calendar: 
         FileSource(folder, calendar, date(2012, 1, 1), date(2012, 12, 31)).bars("1Day")
     assert "1Day/bars.parquet" in caught.value.where and caught.value.fix
     assert str(folder) not in caught.value.where
+
+
+def test_a_row_is_counted_in_its_file_whatever_span_is_read(folder: Path, calendar: MarketCalendar) -> None:
+    rewrite(folder, lambda frame: cell("low", -9.0)(frame.with_columns(row=pl.lit(0), file=pl.lit("x"))))
+    with pytest.raises(InputError) as caught:
+        FileSource(folder, calendar).bars("1Day", start=date(2012, 1, 10))
+    assert caught.value.where == "1Day/bars.parquet, row 7"
+
+
+def test_a_bar_in_two_files_names_both_places(folder: Path, calendar: MarketCalendar) -> None:
+    twice = pl.read_parquet(folder / "1Day" / "bars.parquet").reverse().filter(pl.col("symbol") == "BBB")[[3]]
+    other = twice.with_columns(symbol=pl.lit("CCC"))
+    pl.concat([other, twice]).write_parquet(folder / "1Day" / "more.parquet")
+    with pytest.raises(InputError, match=r"duplicate \(symbol, timestamp\): BBB at 2012-01-26") as caught:
+        FileSource(folder, calendar).bars("1Day", start=date(2012, 1, 5))
+    assert caught.value.where == "1Day/more.parquet, row 1" and "1Day/bars.parquet, row 36" in caught.value.fix
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"not parquet at all", lambda data: b""])

@@ -6,6 +6,7 @@ low, close, volume (Float64); optional vwap, trade_count, adjusted_close (Float6
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
@@ -44,13 +45,28 @@ def check_source_schema(schema: pl.Schema, where: str) -> None:
             problems.append(f"column timestamp is {dtype}, expected Datetime with time zone UTC")
         elif name in BAR_FIELDS and not dtype.is_numeric():
             problems.append(f"column {name} is {dtype}, expected a number")
+    problems += [
+        f"column {name} is {schema[name]}, expected a number"
+        for name in OPTIONAL_FIELDS
+        if name in schema and not schema[name].is_numeric() and schema[name] != pl.Null
+    ]
     if problems:
         raise InputError("; ".join(problems), where, "bars have symbol, timestamp (UTC, bar start), open, high, low, close, volume")
 
 
+def number_rows(frame: pl.DataFrame, file: str, files: Sequence[str]) -> pl.DataFrame:
+    """The bar columns of a checked file, and where each row stood in it before any filter: `file`, one of `files`, and `row`."""
+    known = [name for name in ("symbol", "timestamp", *BAR_FIELDS, *OPTIONAL_FIELDS) if name in frame.columns]
+    return frame.select(known).with_row_index("row").with_columns(pl.lit(file, dtype=pl.Enum(files)).alias("file"))
+
+
 def _first(frame: pl.DataFrame, bad: pl.Expr) -> dict[str, object] | None:
-    rows = frame.with_row_index("row").filter(bad).head(1)
+    rows = (frame if "row" in frame.columns else frame.with_row_index("row")).filter(bad).head(1)
     return rows.row(0, named=True) if rows.height else None
+
+
+def _place(bad: Mapping[str, object], where: str) -> str:
+    return f"{bad.get('file', where)}, row {bad['row']}"
 
 
 def refuse_bad_keys(frame: pl.DataFrame, where: str) -> None:
@@ -71,7 +87,8 @@ def refuse_bad_rows(frame: pl.DataFrame, where: str) -> None:
     """Refuse a source frame (columns symbol, timestamp, OHLCV) whose rows are impossible; the message names row, symbol, time and value.
 
     Impossible: null or NaN or non-positive or infinite price, negative or absent volume, (symbol, timestamp) twice, time running
-    backwards within a symbol. Implausible rows are the business of `market_data.quality`.
+    backwards within a symbol. Implausible rows are the business of `market_data.quality`. A row's place is that of `number_rows`, else its
+    position in the frame.
     """
     for name in BAR_FIELDS:
         value = pl.col(name)
@@ -79,21 +96,27 @@ def refuse_bad_rows(frame: pl.DataFrame, where: str) -> None:
         bad = _first(frame, ~sound.fill_null(False))
         if bad:
             raise InputError(
-                f"{name} is {bad[name]} for {bad['symbol']} at {bad['timestamp']}", f"{where}, row {bad['row']}", "correct or drop the row"
+                f"{name} is {bad[name]} for {bad['symbol']} at {bad['timestamp']}", _place(bad, where), "correct or drop the row"
             )
-    bad = _first(frame, pl.struct("symbol", "timestamp").is_first_distinct().not_())
-    if bad:
-        raise InputError(
-            f"duplicate (symbol, timestamp): {bad['symbol']} at {bad['timestamp']}",
-            f"{where}, row {bad['row']}",
-            "keep one of the two rows",
-        )
+    refuse_duplicates(frame, where)
     bad = _first(frame, (pl.col("timestamp").diff().over("symbol") < pl.duration()).fill_null(False))
     if bad:
         raise InputError(
             f"timestamps run backwards for {bad['symbol']} at {bad['timestamp']}",
-            f"{where}, row {bad['row']}",
+            _place(bad, where),
             "sort each symbol's rows by timestamp",
+        )
+
+
+def refuse_duplicates(frame: pl.DataFrame, where: str) -> None:
+    """Refuse a source frame with a (symbol, timestamp) twice; the message names the places of both rows. Several files may be one frame."""
+    bad = _first(frame, pl.struct("symbol", "timestamp").is_first_distinct().not_())
+    if bad:
+        first = _first(frame, (pl.col("symbol") == bad["symbol"]) & (pl.col("timestamp") == bad["timestamp"]))
+        raise InputError(
+            f"duplicate (symbol, timestamp): {bad['symbol']} at {bad['timestamp']}",
+            _place(bad, where),
+            f"keep one of the two rows; the other is {_place(first or bad, where)}",
         )
 
 

@@ -31,8 +31,10 @@ from trading_platform.market_data.bars import (
     TIMESTAMP,
     check_source_schema,
     empty_bars,
+    number_rows,
     refuse_bad_keys,
     refuse_bad_rows,
+    refuse_duplicates,
     to_bar_frame,
     with_instrument_ids,
 )
@@ -148,10 +150,11 @@ class FileSource:
 
     def _read_bars(self, timeframe: str, start: date | None, end: date | None, only: Sequence[str] | None = None) -> pl.DataFrame:
         frames = []
-        for path in self._layout.bars[timeframe]:
-            where = self._name(path)
+        names = [self._name(path) for path in self._layout.bars[timeframe]]
+        for path, where in zip(self._layout.bars[timeframe], names, strict=True):
             frame = self._load(path)
             check_source_schema(frame.schema, where)
+            frame = number_rows(frame, where, names)
             refuse_bad_keys(frame, where)
             if start is not None or end is not None:
                 local = pl.col("timestamp").dt.convert_time_zone(self._calendar.timezone).dt.date()
@@ -160,10 +163,10 @@ class FileSource:
                 frame = frame.filter(pl.col("symbol").is_in(list(only)))
             refuse_bad_rows(frame, where)
             frames.append(frame)
-        table = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
+        table = pl.concat(frames, how="diagonal_relaxed")
         if len(frames) > 1:
-            refuse_bad_rows(table.sort("symbol", "timestamp"), f"{timeframe}/*.parquet together")
-        return table
+            refuse_duplicates(table, f"{timeframe}/*.parquet")
+        return table.drop("file", "row")
 
     def _refuse_unknown(self, timeframe: str, symbols: Sequence[str] | None, known: Sequence[str]) -> None:
         unknown = sorted(set(symbols or ()) - set(known))
