@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 from trading_platform.config import Settings, load_settings
+from trading_platform.contracts.canonical import sha256_hex
 from trading_platform.contracts.errors import TradingError
 
 DEMO_ACCOUNT = "demo"
@@ -23,7 +25,9 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--data", type=Path, help="folder of Parquet bars (default: the boxed data)")
-        sub.add_argument("--home", type=Path, help="everything the platform writes (default: .trading/<name of the data>)")
+        sub.add_argument(
+            "--home", type=Path, help="everything the platform writes (default: .trading/boxed, with --data .trading/<its name>-<hash>)"
+        )
         sub.set_defaults(run=run)
         return sub
 
@@ -56,8 +60,15 @@ def settings_of(arguments: argparse.Namespace, **more: Any) -> Settings:
     settings = load_settings(**given)
     if "home" in settings.model_fields_set:
         return settings
-    name = "boxed" if settings.data is None else settings.data.name
-    return load_settings(**given, home=settings.home / name)
+    return load_settings(**given, home=settings.home / home_name(settings.data))
+
+
+def home_name(data: Path | None) -> str:
+    """The folder of a data set's home: `boxed` for the box, else the folder's name and the start of its path's sha256, for names repeat."""
+    if data is None:
+        return "boxed"
+    place = data.resolve()
+    return f"{place.name}-{sha256_hex(os.fsencode(place))[:8]}"
 
 
 def _demo(arguments: argparse.Namespace) -> int:
