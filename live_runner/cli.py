@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import getpass
 import signal
 import sys
@@ -15,10 +16,14 @@ import orjson
 
 from live_runner import control
 from live_runner.clock import WallClock
+from live_runner.journal import AccountLock
 from trading_platform.contracts.errors import InputError, TradingError
 from trading_platform.contracts.journal import JournalReader, Kind, Record
+from trading_platform.contracts.model import parse_label
+from trading_platform.contracts.session_inputs import SessionInputs
 
 STRATEGY_CLASS = {"daily": "swing", "intraday": "intraday"}
+WORDS = {None: "-", True: "yes", False: "no"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +59,8 @@ def _parser(with_simulator: bool) -> argparse.ArgumentParser:
         "--scope", choices=control.SCOPES, default=control.OURS, help="account: cancel the account's orders that are not ours, too"
     )
     resume = _signed(_command(commands, "resume", "release the latched level", _resume))
-    resume.add_argument("--confirm", required=True, metavar="LEVEL", help="the latched level, spelled out: HALT_NEW, REDUCE or FLATTEN")
+    levels = [level.name for level in control.LEVELS.values()]
+    resume.add_argument("--confirm", required=True, choices=levels, help="the latched level, spelled out")
     hands = _signed(_command(commands, "hands-on", "trade an instrument again that someone else had touched", _hands_on))
     hands.add_argument("instrument_id", help="such as us:AAPL")
     _swap_parser(commands)
@@ -122,12 +128,10 @@ def _positive(text: str) -> float:
 
 def _swap_parser(commands: Any) -> None:
     swap = commands.add_parser("swap", help="model requests").add_subparsers(required=True, metavar="WHAT")
-    stage = _signed(_command(swap, "stage", "ask for a bundle", lambda options: _submit(options, control.STAGE, label=options.label)))
+    stage = _signed(_command(swap, "stage", "ask for a bundle", lambda options: _submit_label(options, control.STAGE)))
     stage.add_argument("label", help="<name>_v<version>")
     _signed(_command(swap, "rollback", "back to the previous bundle", lambda options: _submit(options, control.ROLLBACK)))
-    confirm = _signed(
-        _command(swap, "confirm", "confirm a transition", lambda options: _submit(options, control.CONFIRM, label=options.label))
-    )
+    confirm = _signed(_command(swap, "confirm", "confirm a transition", lambda options: _submit_label(options, control.CONFIRM)))
     confirm.add_argument("label", help="the bundle that waits for a confirmation")
 
 
@@ -177,11 +181,20 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _submit(options: argparse.Namespace, name: str, **arguments: str) -> int:
+    """Leave a command for the runner of an account that has a journal; whoever reads none would never hear of it."""
     settings = _settings(options)
+    JournalReader(settings.journal_path).close()
     command = control.new_command(name, options.by, options.reason or name, WallClock().now_ns(), **arguments)
     file = control.CommandFolder(settings.journal_path).submit(command)
     print(f"{name} given to {settings.account}/{settings.mode}: {file.name}")
+    if AccountLock.held(settings.journal_path) is False:
+        print("no runner is running: the next start reads it first")
     return 0
+
+
+def _submit_label(options: argparse.Namespace, name: str) -> int:
+    parse_label(options.label)
+    return _submit(options, name, label=options.label)
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -193,6 +206,15 @@ def _flatten(options: argparse.Namespace) -> int:
 
 
 def _hands_on(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    with JournalReader(settings.journal_path) as reader:
+        started = reader.last(Kind.RUN_STARTED)
+    inputs = SessionInputs.load(settings.lake_dir, started.body["pipeline"] if started else options.pipeline)
+    known = sorted(instrument.instrument_id for instrument in inputs.instruments)
+    if options.instrument_id not in known:
+        close = difflib.get_close_matches(options.instrument_id, known, n=1)
+        fix = f"did you mean {close[0]}?" if close else f"name one of its {len(known)} instruments, such as {known[0]}"
+        raise InputError(f"{options.instrument_id!r} is no instrument of pipeline {inputs.pipeline!r}", "live-runner hands-on", fix)
     return _submit(options, control.HANDS_ON, instrument_id=options.instrument_id)
 
 
@@ -206,19 +228,28 @@ def _status(options: argparse.Namespace) -> int:
         answer = {
             "account": settings.account,
             "mode": settings.mode,
+            "running": AccountLock.held(settings.journal_path),
             "state": state.body["state"] if state else None,
             "session": decision.session_id if decision else None,
             "kill_level": latch.body["level"] if latch else "NONE",
             "flatten": _flatten_text(latch, flatten),
             "naked": naked.body["lots"] or None if naked else None,
             "model": swap.body["label"] if swap else None,
-            "last_refusal": refused.body["reason"] if refused else None,
+            "last_refusal": _refusal_text(refused),
             "last_break": problem.body["what"] if problem else None,
-            "equity": closed.body["equity"] if closed else None,
+            "equity": round(closed.body["equity"], 2) if closed else None,
             "records": reader.head()[0],
         }
     _show(answer, options.json)
     return 0
+
+
+def _refusal_text(refused: Record | None) -> str | None:
+    """What of a bundle was refused, and where to look."""
+    if refused is None:
+        return None
+    where = refused.body.get("where")
+    return f"{refused.key}: {refused.body['reason']}" + (f" (where: {where})" if where else "")
 
 
 def _flatten_text(latch: Record | None, told: Record | None) -> str | None:
@@ -280,4 +311,4 @@ def _show(values: Mapping[str, Any], as_json: bool) -> None:
         return
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
-        print(f"{name:<{width}}  {'-' if value is None else value}")
+        print(f"{name:<{width}}  {WORDS.get(value, value) if value is None or isinstance(value, bool) else value}")

@@ -65,6 +65,23 @@ class AccountLock:
         """Let the next runner in."""
         os.close(self._file)
 
+    @staticmethod
+    def held(journal: Path) -> bool | None:
+        """Whether a runner holds the account of this journal now; None where this user may not look. Leaves the lock as it was."""
+        try:
+            file = os.open(journal.with_suffix(".lock"), os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        except PermissionError:
+            return None
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, and gone with the file: those who look do not hinder each other
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
 
 class Journal:
     """The one writer of a journal file; use it under an `AccountLock`. Other processes read with `JournalReader`.

@@ -395,7 +395,7 @@ class Runner:
             body = {"run_id": self.run_id, "fold": self.fold.hash(), "positions": self.fold.positions()}
             if self.fold.venue_account:
                 await self.recorder.note(Kind.SNAPSHOT, FOLD, self.fold.to_body())
-            self.state = "STOPPED"
+            await self._enter("STOPPED")
             await self.recorder.note(Kind.RUN_STOPPED, self.run_id, body)
         except TradingError as error:
             self._say(str(error))  # a journal that cannot be written has said so already

@@ -13,6 +13,7 @@ from market import ACCOUNT, Exchange, World
 
 from live_runner.cli import main
 from live_runner.control import CommandFolder, new_command, next_level
+from live_runner.journal import AccountLock, Entry, Journal
 from live_runner.runner import Runner
 from trading_platform.config import load_profile
 from trading_platform.contracts import names
@@ -23,6 +24,18 @@ from trading_platform.contracts.orders import Leg
 from trading_platform.contracts.profile import Limits
 
 MOMENTUM = {"returns_21d": 1.0, "returns_5d": 0.5}
+READY = {"state": "READY", "run_id": "r"}
+COMMANDS = (
+    ("halt",),
+    ("reduce",),
+    ("flatten",),
+    ("stop",),
+    ("resume", "--confirm", "HALT_NEW"),
+    ("hands-on", "us:AA"),
+    ("swap", "stage", "momentum_v1"),
+    ("swap", "rollback"),
+    ("swap", "confirm", "momentum_v1"),
+)
 
 
 def bodies(runner: Runner, kind: Kind) -> list[dict]:
@@ -147,6 +160,71 @@ def test_a_new_venue_account_needs_an_operator_and_begins_anew(
     assert len(decisions) == 24 and decisions[:12] == decisions[12:]
     assert [body["number"] for body in bodies(again, Kind.SESSION_OPENED)] == [1] * 12 + [2] * 12
     assert again.fold.positions() == other.positions() != {}
+
+
+@pytest.fixture
+def known(daily: World) -> tuple[Path, list[str]]:
+    """An account whose runner has been here and has ended: its journal, and the words that name it on a command line."""
+    path = daily.root / "journals" / f"{ACCOUNT}-paper.sqlite"
+    journal = Journal(path)
+    journal.commit_blocking([Entry("s", 1, Kind.RUN_STARTED, "r", {"pipeline": "daily"}), Entry("s", 2, Kind.STATE, "runner", READY)])
+    journal.commit_blocking([Entry("s", 3, Kind.SESSION_CLOSED, "s", {"equity": 984436.4499999996})])
+    refused = {"reason": "model.onnx does not match its sha256", "where": "trading-models/momentum"}
+    journal.commit_blocking([Entry("s", 4, Kind.SWAP_REFUSED, "momentum_v1", refused)])
+    journal.close()
+    return path, ["--home", str(daily.root), "--account", ACCOUNT, "--pipeline", "intraday"]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_needs_an_account_and_says_who_hears_it(
+    words: tuple[str, ...], known: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal, named = known
+    assert main([*words, *named, "--account", "nobody"]) == 2
+    assert "no journal here" in capsys.readouterr().err and not journal.with_name("nobody-paper.commands").exists()
+    assert main([*words, *named]) == 0
+    assert "no runner is running: the next start reads it first" in capsys.readouterr().out
+    lock = AccountLock(journal)
+    assert main([*words, *named]) == 0
+    lock.release()
+    assert "no runner is running" not in capsys.readouterr().out
+    assert len(CommandFolder(journal).waiting()) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("hands-on", "us:NOPE"), "'us:NOPE' is no instrument of pipeline 'daily'"),
+        (("hands-on", "us:A"), "did you mean us:AA?"),
+        (("resume", "--confirm", "BLAH"), "invalid choice: 'BLAH' (choose from 'HALT_NEW', 'REDUCE', 'FLATTEN')"),
+        (("resume", "--confirm", "NONE"), "invalid choice: 'NONE'"),
+        (("swap", "stage", "nonsense"), "'nonsense' is not <name>_v<version>"),
+        (("swap", "confirm", "nonsense"), "'nonsense' is not <name>_v<version>"),
+        (("halt", "--by", ""), "'' is no operator's name"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_refused_before_it_is_given(
+    words: tuple[str, ...], says: str, known: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal, named = known
+    try:
+        code = main([*words, *named])
+    except SystemExit as bad_usage:
+        code = bad_usage.code
+    assert code == 2 and says in capsys.readouterr().err and not journal.with_suffix(".commands").exists()
+
+
+def test_status_says_whether_a_process_holds_the_account(known: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    journal, named = known
+    assert main(["status", *named]) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (said["running"], said["state"], said["equity"], said["model"]) == ("no", "READY", "984436.45", "-")
+    assert said["last_refusal"] == "momentum_v1: model.onnx does not match its sha256 (where: trading-models/momentum)"
+    lock = AccountLock(journal)
+    assert main(["status", "--json", *named]) == 0 and json.loads(capsys.readouterr().out)["running"] is True
+    lock.release()
+    assert AccountLock.held(journal) is False and AccountLock.held(journal.with_name("nobody.sqlite")) is False
+    AccountLock(journal).release()  # who looked has left nothing behind
 
 
 def test_limits_and_the_difference_of_two_profiles_name_every_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

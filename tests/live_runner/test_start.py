@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -67,8 +68,11 @@ def test_a_whole_session_from_the_command_line(daily: World, exchange: Callable[
     assert '{"state":"READY"}' in done.stdout
     words = ["--home", str(daily.root), "--account", ACCOUNT]
     assert main(["journal", "verify", *words]) == 0
+    capsys.readouterr()
     assert main(["status", "--json", *words]) == 0
-    assert '"model":"momentum_v1"' in capsys.readouterr().out
+    status = json.loads(capsys.readouterr().out)
+    assert (status["model"], status["state"], status["running"]) == ("momentum_v1", "STOPPED", False)
+    assert status["equity"] == round(status["equity"], 2) > 0.0
     assert main(["replay", *words, "--profile", str(daily.root / "test.yaml")]) == 0
     assert "12 decisions replayed, 0 differ" in capsys.readouterr().out
 
@@ -124,5 +128,5 @@ def test_a_start_reaches_ready_and_says_so(daily: World, exchange: Callable[...,
     states: list[str] = []
     runner = Runner(settings_of(daily, exchange(daily).url, redis_url=redis_url), say=states.append)
     asyncio.run(runner.run())
-    assert states == ["RECONCILING", "READY"]
+    assert states == ["RECONCILING", "READY", "STOPPED"]
     assert runner.state == "STOPPED"
