@@ -32,6 +32,7 @@ LOOK_UP_NS = 2 * SECOND
 GONE_NS = 10 * SECOND  # an order the venue does not know this long after it was sent never reached it
 CONFIRM_S = 3.0  # real seconds to wait for a cancel's confirmation
 MOST_THROTTLES = 5
+PUSHED = "trade_updates"
 FILLS = ("fill", "partial_fill")
 UNSENT = (OrderStatus.INTENT, OrderStatus.UNKNOWN)  # perhaps: nobody has seen it at the venue
 
@@ -154,6 +155,7 @@ class Desk:
         replaced = self._fold.book.orders.get(order.intent.replaces or "")
         if order.intent.replaces and (replaced is None or not replaced.status.is_open):
             return Answer(Verdict.REJECTED, reason="the order it replaces is gone")
+        await self._recorder.settled()
         self._sent[order.intent.client_order_id] = self._clock.now_ns()
         self._kill.reach("post", "before")
         if replaced is None:
@@ -195,7 +197,10 @@ class Desk:
         if order.status is status and (not venue_id or venue_id == order.venue_order_id):
             return
         body = event_body(order, status, source, self._clock.now_ns(), venue_id, reason)
-        await self._recorder.note(Kind.ORDER_EVENT, order.intent.client_order_id, body)
+        if source == PUSHED:
+            self._recorder.heard(Kind.ORDER_EVENT, order.intent.client_order_id, body)
+        else:
+            await self._recorder.note(Kind.ORDER_EVENT, order.intent.client_order_id, body)
 
     async def resolve(self, order: LiveOrder) -> None:
         """Ask the venue for an order by its client id; send it again under the same id only where the venue says it has none."""
@@ -348,7 +353,7 @@ class Desk:
             return
         status = VENUE_STATUS.get(str(venue_order.get("status")))
         if order.status in TERMINAL and not order.venue_order_id and status is not None and status.is_open:
-            await self._event(order, status, "trade_updates", str(venue_order["id"]), "it came to life after we had given it up")
+            await self._event(order, status, PUSHED, str(venue_order["id"]), "it came to life after we had given it up")
             await self._broker.cancel(str(venue_order["id"]))
         if data["event"] in FILLS:
             await self._fill(order, data)
@@ -357,11 +362,11 @@ class Desk:
             self.gap = True
         if status is None:
             what = f"the venue says {data['event']!r}, {venue_order.get('status')!r}"
-            body = event_body(order, order.status, "trade_updates", self._clock.now_ns(), reason=what)
+            body = event_body(order, order.status, PUSHED, self._clock.now_ns(), reason=what)
             await self._recorder.note(Kind.ORDER_EVENT, order.intent.client_order_id, body)
             await self.resolve(order)
         else:
-            await self._event(order, status, "trade_updates", str(venue_order["id"]))
+            await self._event(order, status, PUSHED, str(venue_order["id"]))
 
     async def _fill(self, order: LiveOrder, data: Mapping[str, Any]) -> None:
         self._kill.reach("fill", "before")
@@ -375,7 +380,7 @@ class Desk:
         body = self._fill_body(
             order, str(data["execution_id"]), str(venue_order["id"]), lots, str(data["price"]), instant_ns(data["timestamp"])
         )
-        await self._recorder.note(Kind.FILL, str(data["execution_id"]), body)
+        self._recorder.heard(Kind.FILL, str(data["execution_id"]), body)
         self._kill.reach("fill", "after")
 
     def _fill_body(self, order: LiveOrder, execution: str, venue_id: str, lots: int, price: str, at: int) -> dict[str, Any]:
@@ -396,13 +401,16 @@ class Desk:
     async def read_activities(self) -> None:
         """Fold every activity since the last known one, missed fills first among them (T12)."""
         self.gap = False
+        told: list[Any] = []
         for activity in await self._broker.activities(self._fold.last_activity):
             if self.before is not None and "transaction_time" in activity:
                 await self.before(instant_ns(activity["transaction_time"]))  # a split between two fills changes what a share is
-            entries = [self._recorder.entry(Kind.ACTIVITY, str(activity["id"]), dict(activity))]
-            if activity["activity_type"] == "FILL":
-                entries += await self._missed(activity)
-            await self._recorder.record(*entries)
+            told.append(self._recorder.entry(Kind.ACTIVITY, str(activity["id"]), dict(activity)))
+            missed = await self._missed(activity) if activity["activity_type"] == "FILL" else []
+            if missed:  # the next one is judged by a fold that has it
+                await self._recorder.record(*told, *missed)
+                told = []
+        await self._recorder.record(*told)
         if self.before is not None:
             await self.before(self._clock.now_ns())
 

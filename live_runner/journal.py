@@ -135,13 +135,14 @@ class Journal:
 
     def commit_blocking(self, entries: Sequence[Entry]) -> tuple[Record, ...]:
         """Write the entries in one transaction and return them once they are on disk."""
-        return self._submit(entries).result()
+        return self.submit(entries).result()
 
     async def commit(self, entries: Sequence[Entry]) -> tuple[Record, ...]:
         """Like `commit_blocking`, without holding the loop."""
-        return await asyncio.wrap_future(self._submit(entries))
+        return await asyncio.wrap_future(self.submit(entries))
 
-    def _submit(self, entries: Sequence[Entry]) -> Future[tuple[Record, ...]]:
+    def submit(self, entries: Sequence[Entry]) -> Future[tuple[Record, ...]]:
+        """Queue the entries for the next transaction; the result is theirs once they are on disk."""
         future: Future[tuple[Record, ...]] = Future()
         self._queue.put(([(entry, canonical_bytes(entry.body)) for entry in entries], future))  # a bad value fails its caller alone
         return future

@@ -1,13 +1,20 @@
-"""Journal and fold as one step: commit, then apply. What is not on disk has not happened (I5)."""
+"""Journal and fold as one step: commit, then apply. What is not on disk has not happened (I5).
+
+What the venue pushes is the one exception: a burst of it is folded message by message and reaches the disk together. `settled` waits for
+that, and is called before anything is sent.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from live_runner.clock import Clock
 from live_runner.fold import Fold
 from live_runner.journal import Entry, Journal
+from trading_platform.contracts.canonical import canonical_bytes, parse
 from trading_platform.contracts.journal import Kind, Record
 
 
@@ -19,6 +26,7 @@ class Recorder:
         self._fold = fold
         self._clock = clock
         self._nobody = nobody  # session id of records before the first session: account/mode
+        self._unsettled: list[Future[tuple[Record, ...]]] = []
         self.watched: Callable[[tuple[Record, ...]], None] = lambda records: (
             None
         )  # told what is on disk, after the fold; must return at once
@@ -36,6 +44,7 @@ class Recorder:
         if not entries:
             return ()
         records = await self._journal.commit(entries)
+        await self.settled()  # what was heard before is on disk before
         for record in records:
             self._fold.apply(record, decided)
         self.watched(records)
@@ -44,3 +53,17 @@ class Recorder:
     async def note(self, kind: Kind, key: str, body: Any) -> Record:
         """Record one entry."""
         return (await self.record(self.entry(kind, key, body)))[0]
+
+    def heard(self, kind: Kind, key: str, body: Any) -> None:
+        """Fold one entry of a burst at once; it is on disk when `settled` returns."""
+        entry = self.entry(kind, key, body)
+        told = parse(canonical_bytes(body))
+        self._fold.apply(Record(0, entry.session_id, entry.at, kind, key, told, "", ""))  # its place in the chain is not known yet
+        self._unsettled.append(self._journal.submit((entry,)))
+
+    async def settled(self) -> None:
+        """Wait until everything heard is on disk. CorruptionError where it cannot be written."""
+        while self._unsettled:
+            waiting, self._unsettled = self._unsettled, []
+            written = await asyncio.gather(*(asyncio.wrap_future(future) for future in waiting))
+            self.watched(tuple(record for records in written for record in records))

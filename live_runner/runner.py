@@ -324,6 +324,7 @@ class Runner:
                 self._unprotected = True
             elif stream == DATA:
                 await self.day.handle_bar(message)
+        await self.recorder.settled()
 
     async def _cover(self) -> None:
         """After fills: what was missed is fetched, and every position is covered within the same wake (T16); foreign hands let go."""
