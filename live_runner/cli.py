@@ -245,11 +245,11 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _refusal_text(refused: Record | None) -> str | None:
-    """What of a bundle was refused, and where to look."""
+    """Which bundle was refused and why, where to look, and what to do."""
     if refused is None:
         return None
-    where = refused.body.get("where")
-    return f"{refused.key}: {refused.body['reason']}" + (f" (where: {where})" if where else "")
+    hints = [f"{name}: {refused.body[name]}" for name in ("where", "fix") if refused.body.get(name)]
+    return f"{refused.key}: {refused.body['reason']}" + (f" ({'; '.join(hints)})" if hints else "")
 
 
 def _flatten_text(latch: Record | None, told: Record | None) -> str | None:

@@ -204,15 +204,14 @@ class Swapper:
         await self._shared.call(write, None)
 
     async def _refuse(self, label: str, bundle_id: str | None, error: TradingError) -> None:
-        body = {"slot": self._slot, "label": label, "bundle_id": bundle_id, "reason": error.what, "where": error.where}
+        why = {"reason": error.what, "where": error.where, "fix": error.fix}
+        body = {"slot": self._slot, "label": label, "bundle_id": bundle_id, **why}
         await self._recorder.note(Kind.SWAP_REFUSED, label, body)
         self._metrics.swaps.labels("refused").inc()
 
         def write() -> None:
             self._shared.slots.refuse(self._slot, label, error.what)
-            self._shared.slots.acknowledge(
-                {"slot": self._slot, "label": label, "bundle_id": bundle_id or "", "outcome": "refused", "reason": error.what}
-            )
+            self._shared.slots.acknowledge({"slot": self._slot, "label": label, "bundle_id": bundle_id or "", "outcome": "refused", **why})
 
         await self._shared.call(write, None)
 

@@ -169,7 +169,7 @@ def known(daily: World) -> tuple[Path, list[str]]:
     journal = Journal(path)
     journal.commit_blocking([Entry("s", 1, Kind.RUN_STARTED, "r", {"pipeline": "daily"}), Entry("s", 2, Kind.STATE, "runner", READY)])
     journal.commit_blocking([Entry("s", 3, Kind.SESSION_CLOSED, "s", {"equity": 984436.4499999996})])
-    refused = {"reason": "model.onnx does not match its sha256", "where": "trading-models/momentum"}
+    refused = {"reason": "model.onnx does not match its sha256", "where": "trading-models/momentum", "fix": "fetch it again"}
     journal.commit_blocking([Entry("s", 4, Kind.SWAP_REFUSED, "momentum_v1", refused)])
     journal.close()
     return path, ["--home", str(daily.root), "--account", ACCOUNT, "--pipeline", "intraday"]
@@ -219,7 +219,7 @@ def test_status_says_whether_a_process_holds_the_account(known: tuple[Path, list
     assert main(["status", *named]) == 0
     said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert (said["running"], said["state"], said["equity"], said["model"]) == ("no", "READY", "984436.45", "-")
-    assert said["last_refusal"] == "momentum_v1: model.onnx does not match its sha256 (where: trading-models/momentum)"
+    assert said["last_refusal"] == "momentum_v1: model.onnx does not match its sha256 (where: trading-models/momentum; fix: fetch it again)"
     lock = AccountLock(journal)
     assert main(["status", "--json", *named]) == 0 and json.loads(capsys.readouterr().out)["running"] is True
     lock.release()

@@ -134,6 +134,9 @@ def refused(runner: Runner, redis_url: str) -> str:
     (body,) = bodies(runner, Kind.SWAP_REFUSED)
     assert slots_of(redis_url).pending("daily") is None
     assert slots_of(redis_url).rejected("daily") == (body["label"], body["reason"])
+    ((_, told),) = slots_of(redis_url)._redis.xrange(slots_of(redis_url).stream_key)
+    assert [told[name] for name in ("reason", "where", "fix")] == [body[name] for name in ("reason", "where", "fix")]
+    assert told["where"] and told["fix"]
     assert bodies(runner, Kind.SWAP) == [] and bodies(runner, Kind.INTENT) == []
     assert len(bodies(runner, Kind.DECISION)) == 12
     return str(body["reason"])
