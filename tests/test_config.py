@@ -82,6 +82,8 @@ def test_a_wrong_variable_is_one_clear_input_error(monkeypatch: pytest.MonkeyPat
 
 
 def test_keys_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=f"{names.ENV_BROKER_KEY} and {names.ENV_BROKER_SECRET} are not set"):
+        load_settings().broker_keys()
     monkeypatch.setenv(names.ENV_BROKER_KEY, "AK-very-secret")
     with pytest.raises(InputError, match=f"{names.ENV_BROKER_SECRET} is not set") as caught:
         load_settings().broker_keys()

@@ -125,7 +125,11 @@ class Settings(BaseSettings):
             if value is None or not value.get_secret_value()
         ]
         if missing or self.broker_key is None or self.broker_secret is None:
-            raise InputError(f"{' and '.join(missing)} is not set", "environment", "export the broker's key id and secret key")
+            raise InputError(
+                f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not set",
+                "environment",
+                "export the broker's key id and secret key",
+            )
         return self.broker_key.get_secret_value(), self.broker_secret.get_secret_value()
 
 
