@@ -22,12 +22,20 @@ PARSE_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True, slots=True)
+class MartTest:
+    """One dbt test of a model. error: its severity. description: what passes, or what a failing row is."""
+
+    error: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mart:
-    """One model. tests: dbt test name -> severity is error. needs: the vars its SQL reads."""
+    """One model. tests: dbt test name -> the test. needs: the vars its SQL reads."""
 
     name: str
     description: str
-    tests: dict[str, bool]
+    tests: dict[str, MartTest]
     needs: tuple[str, ...]
 
 
@@ -103,8 +111,18 @@ def read_marts() -> tuple[Mart, ...]:
         raise CorruptionError(f"not a dbt manifest: {error!r}", "dbt/target/manifest.json", "delete it and run dbt parse") from error
 
 
+def _test(test: dict) -> MartTest:
+    """A generic test is described by its name and column, a test of ours by the comment its SQL begins with."""
+    sql, generic = str(test["raw_code"]), test.get("test_metadata")
+    if generic:
+        said = f"{test['column_name']} is {str(generic['name']).replace('_', ' ')}"
+    else:
+        said = f"fails on: {sql.partition(chr(10))[0].removeprefix('--').strip()}" if sql.startswith("--") else ""
+    return MartTest(str(test["config"]["severity"]).lower() == "error", str(test.get("description") or said))
+
+
 def _mart(key: str, model: dict[str, object], tests: list[dict]) -> Mart:
-    mine = {test["name"]: str(test["config"]["severity"]).lower() == "error" for test in tests if key in test["depends_on"]["nodes"]}
+    mine = {test["name"]: _test(test) for test in tests if key in test["depends_on"]["nodes"]}
     sql = str(model["raw_code"])
     needs = tuple(name for name in ("minute_bars", "orders", "fills", "pnl") if f"var('{name}')" in sql)
     return Mart(str(model["name"]), str(model["description"]), dict(sorted(mine.items())), needs)

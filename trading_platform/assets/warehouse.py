@@ -144,7 +144,7 @@ def publish_marts(
             for test, (passed, message) in results.items():
                 spec = dg.AssetCheckKey(dg.AssetKey(name), test)
                 if test in marts[name].tests and spec in context.selected_asset_check_keys:
-                    severity = dg.AssetCheckSeverity.ERROR if marts[name].tests[test] else dg.AssetCheckSeverity.WARN
+                    severity = dg.AssetCheckSeverity.ERROR if marts[name].tests[test].error else dg.AssetCheckSeverity.WARN
                     yield dg.AssetCheckResult(asset_key=name, check_name=test, passed=passed, severity=severity, metadata={"dbt": message})
 
 
@@ -166,7 +166,11 @@ def warehouse_assets() -> Sequence[Node]:
         )
         for name, recipe in recipes.items()
     ]
-    checks = [dg.AssetCheckSpec(test, asset=name) for name, mart in marts.items() for test in mart.tests]
+    checks = [
+        dg.AssetCheckSpec(name, asset=mart.name, description=test.description)
+        for mart in marts.values()
+        for name, test in mart.tests.items()
+    ]
 
     @dg.multi_asset(specs=specs, check_specs=checks, can_subset=True, name="warehouse")
     def warehouse(context: dg.AssetExecutionContext, platform: Platform):  # type: ignore[no-untyped-def]  # Dagster wants no annotation on a generator
