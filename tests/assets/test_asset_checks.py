@@ -72,6 +72,7 @@ BAD_BARS: dict[str, Change] = {
     "spikes": lambda frame: frame.with_columns(
         pl.when(pl.int_range(pl.len()) == 10).then(pl.col("close") * 1.5).otherwise(pl.col("close")).alias("close")
     ),
+    "splits": first("open", pl.col("close").shift(1) * 2.0),
 }
 
 

@@ -58,6 +58,11 @@ def test_every_asset_says_who_owns_it_what_it_is_and_which_code_made_it(shared_w
         assert node.owners and node.group_name and node.kinds and node.description and node.code_version, key
 
 
+def test_every_check_says_what_passes_it(shared_world: World) -> None:
+    graph = shared_world.definitions.resolve_asset_graph()
+    assert [key for key in graph.asset_check_keys if not graph.get_check_spec(key).description] == []
+
+
 def test_a_materialization_carries_schema_counts_span_hash_manifest_and_plots(shared_world: World) -> None:
     event = shared_world.instance.get_latest_materialization_event(dg.AssetKey("alpha_lightgbm"))
     assert event is not None and event.asset_materialization is not None

@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 
 from trading_platform.calendar import MarketCalendar
+from trading_platform.contracts.panel import PRICE_FIELDS
 from trading_platform.market_data.bars import to_bar_frame
-from trading_platform.market_data.quality import CHECKS, Finding, check_bars, check_gaps, check_spikes, check_splits, run_check
+from trading_platform.market_data.quality import CHECKS, Finding, check_gaps, check_spikes, check_splits, run_check
 from trading_platform.market_data.sources.boxed import BoxedSource
 from trading_platform.market_data.sources.files import FileSource
+from trading_platform.market_data.sources.protocol import ACTION_SCHEMA
 
 LABELS = {
     "high_below_open_close_or_low": "ohlc",
@@ -21,6 +23,14 @@ LABELS = {
     "non_positive_price": "prices",
     "weekend_date": "calendar",
 }
+
+
+NO_ACTIONS = pl.DataFrame(schema=ACTION_SCHEMA)
+
+
+def findings_of(frame: pl.DataFrame, calendar: MarketCalendar, actions: pl.DataFrame) -> list[Finding]:
+    answers = [run_check(name, frame, calendar, actions) for name in CHECKS]
+    return [answer for answer in answers if answer is not None]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +43,7 @@ def test_every_labelled_defect_is_found(shared_data: Path, dirty: pl.DataFrame, 
     known = pl.read_parquet(shared_data / "dirty_daily/known_defects.parquet").filter(
         (pl.col("defect") == label) & (pl.col("date") >= date(2004, 1, 1))
     )
-    finding = run_check(LABELS[label], dirty, calendar)
+    finding = run_check(LABELS[label], dirty, calendar, NO_ACTIONS)
     assert finding is not None and finding.severity == "error"
     found = dirty[finding.rows].select("symbol", pl.col("session").alias("date"))
     assert known.height > 0
@@ -45,12 +55,14 @@ def test_nothing_but_the_labelled_rows_is_an_error_of_these_kinds(shared_data: P
     for check in sorted(set(LABELS.values())):
         labels = [label for label, name in LABELS.items() if name == check]
         expected = known.filter(pl.col("defect").is_in(labels)).select("symbol", "date").unique()
-        finding = run_check(check, dirty, calendar)
+        finding = run_check(check, dirty, calendar, NO_ACTIONS)
         assert finding is not None and finding.count == expected.height
 
 
-def test_the_crash_of_2008_is_no_error(shared_data: Path, shared_daily: pl.DataFrame, calendar: MarketCalendar) -> None:
-    findings = {finding.check: finding for finding in check_bars(shared_daily, calendar)}
+def test_the_crash_of_2008_is_no_error(
+    shared_data: Path, shared_source: FileSource, shared_daily: pl.DataFrame, calendar: MarketCalendar
+) -> None:
+    findings = {finding.check: finding for finding in findings_of(shared_daily, calendar, shared_source.corporate_actions())}
     assert [finding.check for finding in findings.values() if finding.severity == "error"] == []
     known = pl.read_parquet(shared_data / "us_daily_sp500/known_defects.parquet").filter(pl.col("date") <= date(2014, 12, 31))
     gaps = known.filter(pl.col("kind").str.starts_with("missing_sessions"))
@@ -61,14 +73,19 @@ def test_the_crash_of_2008_is_no_error(shared_data: Path, shared_daily: pl.DataF
     assert genuine.height > 0 and spikes.filter(pl.col("session").is_between(date(2008, 9, 1), date(2009, 4, 30))).height > 0
 
 
-def test_the_boxed_data_is_sound(boxed_bars: pl.DataFrame, calendar: MarketCalendar) -> None:
-    assert check_bars(boxed_bars, calendar) == []
+def test_the_boxed_data_is_sound(boxed: BoxedSource, boxed_bars: pl.DataFrame, calendar: MarketCalendar) -> None:
+    assert findings_of(boxed_bars, calendar, boxed.corporate_actions()) == []
 
 
 def at(column: str, value: object, row: int = 3000) -> Callable[[pl.DataFrame], pl.DataFrame]:
     return lambda frame: frame.with_columns(
         pl.when(pl.int_range(pl.len()) == row).then(pl.lit(value, dtype=frame.schema[column])).otherwise(pl.col(column)).alias(column)
     )
+
+
+def halved_for_good(frame: pl.DataFrame) -> pl.DataFrame:
+    late = (pl.col("symbol") == "IBM") & (pl.col("session") >= date(2012, 2, 2))
+    return frame.with_columns(pl.when(late).then(pl.col(name) / 2).otherwise(name).alias(name) for name in PRICE_FIELDS)
 
 
 PLANTED: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame], str, str]] = {
@@ -95,13 +112,16 @@ PLANTED: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame], str, str]]
     "gaps": ("gaps", lambda frame: pl.concat([frame[:3000], frame[3002:]]), "timestamp", "2 sessions missing"),
     "impossible_moves": ("impossible_moves", at("close", 4590.0), "close", "4590.0"),
     "spikes": ("spikes", at("close", 300.0), "close", "300.0"),
+    "splits": ("splits", halved_for_good, "open", "0.5003 of the last close after a stated split of 1.0"),
 }
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_defect_is_found_with_column_row_and_value(boxed_bars: pl.DataFrame, calendar: MarketCalendar, name: str) -> None:
+def test_a_planted_defect_is_found_with_column_row_and_value(
+    boxed: BoxedSource, boxed_bars: pl.DataFrame, calendar: MarketCalendar, name: str
+) -> None:
     check, plant, column, value = PLANTED[name]
-    finding = run_check(check, plant(boxed_bars), calendar)
+    finding = run_check(check, plant(boxed_bars), calendar, boxed.corporate_actions())
     assert isinstance(finding, Finding)
     assert (finding.check, finding.column) == (check, column)
     assert value in finding.value and value in str(finding)
@@ -138,4 +158,4 @@ def test_a_removed_and_an_invented_split_are_both_found(boxed: BoxedSource, boxe
 
 def test_the_manual_lists_every_check() -> None:
     text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    assert [name for name in (*CHECKS, "splits") if f"| `{name}` |" not in text] == []
+    assert [name for name in CHECKS if f"| `{name}` |" not in text] == []

@@ -18,9 +18,23 @@ if TYPE_CHECKING:
     import polars as pl
 
 PERIOD = {"1Day": ("year", "%Y"), "1Min": ("month", "%Y-%m")}
-# Rows no market produces block a promotion; rows that are rare but real often enough are shown (market_data.quality).
-BLOCKING_CHECKS = ("schema", "duplicates", "order", "prices", "ohlc", "volume", "calendar", "impossible_moves")
-WARNING_CHECKS = ("gaps", "zero_volume", "spikes")
+# Rows no market produces block a promotion; rows that are rare but real often enough are shown (market_data.quality, docs/data.md).
+BLOCKING_CHECKS = {
+    "schema": "the columns and types of a bar frame",
+    "duplicates": "no instrument's timestamp twice",
+    "order": "time never runs backwards within an instrument",
+    "prices": "every price is there, finite and positive",
+    "ohlc": "high and low enclose open and close",
+    "volume": "every volume is there, finite and not negative",
+    "calendar": "every bar lies in a session of the exchange",
+    "impossible_moves": "no close goes to four times or a quarter and back in one bar",
+}
+WARNING_CHECKS = {
+    "gaps": "no session is missing inside an instrument's life",
+    "zero_volume": "no bar is without volume",
+    "spikes": "no close moves by 15 % and 8 robust deviations, and back in one bar",
+    "splits": "no move of a simple ratio that nobody stated, no stated split that the price did not follow",
+}
 
 
 def bars_recipe(pipeline: Pipeline) -> Recipe:
@@ -118,8 +132,8 @@ def bars_asset(pipeline: Pipeline) -> Node:
 
 
 def _quality_checks(pipeline: Pipeline) -> dg.AssetChecksDefinition:
-    specs = [dg.AssetCheckSpec(name, asset=pipeline.bars, blocking=True) for name in BLOCKING_CHECKS]
-    specs += [dg.AssetCheckSpec(name, asset=pipeline.bars) for name in WARNING_CHECKS]
+    specs = [dg.AssetCheckSpec(name, asset=pipeline.bars, blocking=True, description=said) for name, said in BLOCKING_CHECKS.items()]
+    specs += [dg.AssetCheckSpec(name, asset=pipeline.bars, description=said) for name, said in WARNING_CHECKS.items()]
 
     @dg.multi_asset_check(specs=specs, name=f"{pipeline.bars}_quality")
     def quality(context: dg.AssetCheckExecutionContext, platform: Platform) -> Iterable[dg.AssetCheckResult]:
@@ -133,10 +147,12 @@ def judge_bars(instance: dg.DagsterInstance, place: Workplace, pipeline: Pipelin
     from trading_platform.market_data.quality import run_check
 
     found = latest(instance, place, pipeline.bars)
-    empty = found is None or not found.manifest.outputs
-    frame = None if found is None or empty else read_table(place, found.manifest, f"{PERIOD[pipeline.timeframe][0]}=")
+    frame = actions = None
+    if found is not None and found.manifest.outputs:
+        frame = read_table(place, found.manifest, f"{PERIOD[pipeline.timeframe][0]}=")
+        actions = read_table(place, found.manifest, "corporate_actions")
     for name in (*BLOCKING_CHECKS, *WARNING_CHECKS):
-        finding = None if frame is None else run_check(name, frame, place.calendar)
+        finding = None if frame is None or actions is None else run_check(name, frame, place.calendar, actions)
         severity = dg.AssetCheckSeverity.ERROR if name in BLOCKING_CHECKS else dg.AssetCheckSeverity.WARN
         said = {"rows": 0 if frame is None else frame.height}
         if finding is not None:

@@ -169,8 +169,9 @@ def check_impossible_moves(frame: pl.DataFrame) -> Finding | None:
 def check_splits(frame: pl.DataFrame, actions: pl.DataFrame) -> Finding | None:
     """Prices and stated splits that contradict each other. Warning.
 
-    Overnight (open over the last close), freed of the splits stated for that day, a price should move little. Found: a move of a simple
-    ratio nobody stated (an unrecorded split, ANTM 2005-06-02), and a stated split the price did not follow. Some are genuine news.
+    From one bar to the next (open over the last close), freed of the splits stated for that day, a price should move little. Found: a
+    move of a simple ratio nobody stated (an unrecorded split, ANTM 2005-06-02), and a stated split the price did not follow. Some are
+    genuine news.
     actions: a corporate-actions frame. A split on a day without a bar counts for the next bar.
     """
     splits = actions.filter(pl.col("split_ratio") != 1.0).select("instrument_id", pl.col("ex_date").alias("session"), "split_ratio")
@@ -204,21 +205,17 @@ FRAME_CHECKS: dict[str, Callable[[pl.DataFrame], Finding | None]] = {
     "impossible_moves": check_impossible_moves,
 }
 CALENDAR_CHECKS: dict[str, Callable[[pl.DataFrame, MarketCalendar], Finding | None]] = {"calendar": check_calendar, "gaps": check_gaps}
-CHECKS = ("schema", *FRAME_CHECKS, *CALENDAR_CHECKS)  # `check_splits` stands apart: it needs the actions
+CHECKS = ("schema", *FRAME_CHECKS, *CALENDAR_CHECKS, "splits")
 
 
-def run_check(name: str, frame: pl.DataFrame, calendar: MarketCalendar) -> Finding | None:
-    """One check by its name in CHECKS; a frame of the wrong schema answers every check with the schema finding."""
+def run_check(name: str, frame: pl.DataFrame, calendar: MarketCalendar, actions: pl.DataFrame) -> Finding | None:
+    """One check by its name in CHECKS; a frame of the wrong schema answers every check with the schema finding.
+
+    actions: the corporate actions stated beside the bars (`sources.protocol.ACTION_SCHEMA`).
+    """
     schema = check_schema(frame)
     if name == "schema" or schema is not None:
         return schema
+    if name == "splits":
+        return check_splits(frame, actions)
     return FRAME_CHECKS[name](frame) if name in FRAME_CHECKS else CALENDAR_CHECKS[name](frame, calendar)
-
-
-def check_bars(frame: pl.DataFrame, calendar: MarketCalendar) -> list[Finding]:
-    """Every finding of every check over a bar frame, errors first; empty if the bars are sound."""
-    schema = check_schema(frame)
-    if schema is not None:
-        return [schema]
-    answers = [run_check(name, frame, calendar) for name in CHECKS]
-    return sorted((answer for answer in answers if answer is not None), key=lambda finding: finding.severity)
