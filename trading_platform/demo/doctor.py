@@ -14,7 +14,10 @@ from trading_platform.contracts import names
 from trading_platform.contracts.errors import InputError, TradingError
 from trading_platform.contracts.journal import JournalReader
 from trading_platform.contracts.ledger import LedgerReader
+from trading_platform.contracts.session_inputs import SessionInputs, pointer_path
 from trading_platform.demo.screen import Screen
+from trading_platform.market_data.lake import Lake
+from trading_platform.registry.bundle import labels, load_bundle
 from trading_platform.registry.redis_server import server_binary
 
 FREE_GIB = 2.0
@@ -67,14 +70,42 @@ def _ledger(settings: Settings) -> str:
     return f"{len(LedgerReader(settings.ledger_path).entries())} entries, chain whole"
 
 
+def _lake(settings: Settings) -> str:
+    lake = Lake(settings.lake_dir)
+    assets = sorted(path.name for path in lake.root.iterdir() if path.is_dir()) if lake.root.is_dir() else []
+    return f"{sum(lake.verify(asset) for asset in assets)} files, every sha256 as its manifest says"
+
+
+def _inputs(settings: Settings) -> str:
+    """What a runner reads at its start."""
+    found = sorted(path.stem for path in pointer_path(settings.lake_dir, "any").parent.glob("*.json"))
+    for pipeline in found:
+        inputs = SessionInputs.load(settings.lake_dir, pipeline)
+        for file in (inputs.universe, inputs.corporate_actions, *(part for s in inputs.states for part in (s.program, s.factors))):
+            file.read(settings.lake_dir)
+    return f"of {', '.join(found)}" if found else "none yet"
+
+
+def _bundles(settings: Settings) -> str:
+    store = Workplace(settings).store
+    promoted = {f"{entry.name}_v{entry.version}": entry.bundle_id for entry in LedgerReader(settings.ledger_path).entries()}
+    found = sorted({*labels(store), *promoted})
+    for label in found:
+        load_bundle(store, label, promoted.get(label))
+    return f"{len(found)}, every sha256 as promoted" if found else "none yet"
+
+
 CHECKS: dict[str, Callable[[Settings], str]] = {
     "python": lambda settings: f"{sys.version.split()[0]}, {os.cpu_count()} cores",
     "disk": _disk,
     "profile": _profile,
     "data": _source,
     "redis": _redis,
-    "journals": _journals,
+    "lake": _lake,
+    "inputs": _inputs,
     "ledger": _ledger,
+    "bundles": _bundles,
+    "journals": _journals,
 }
 
 
