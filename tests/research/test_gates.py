@@ -98,6 +98,21 @@ def test_a_statistical_fault_is_not_passed(change: dict[str, Any], gate: str, ve
     assert verdicts(statistical=replace(STATISTICAL, **change))[gate] == verdict
 
 
+def test_the_dsr_gate_says_how_long_a_record_it_takes() -> None:
+    def judged(returns: np.ndarray, trials: int = 5) -> gates.GateResult:
+        evidence = replace(STATISTICAL, returns=returns, trials=TrialCount(trials, 0, 1 / 1499))
+        return next(gate for gate in gates.evaluate(TECHNICAL, evidence) if gate.name == "dsr")
+
+    def needed(gate: gates.GateResult) -> int:
+        return int(gate.text.partition("minimum track record ")[2].partition(" observations (there are ")[0])
+
+    assert judged(GOOD).text.endswith("of trials 1.4 years") and judged(GOOD, 5000).text.endswith("of trials 13.6 years")
+    assert "minimum track record none" in judged(-GOOD).text
+    for less, passed in ((0.0, True), (0.0002, True), (0.0004, False)):
+        gate = judged(GOOD - less)
+        assert (needed(gate) <= GOOD.size) == gate.passed == passed
+
+
 def test_a_week_has_no_power() -> None:
     week = replace(STATISTICAL, sessions=5)
     found = [g for g in gates.evaluate(TECHNICAL, week) if g.kind != "technical"]

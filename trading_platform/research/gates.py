@@ -215,8 +215,15 @@ def _dsr(evidence: Statistical, seen: metrics.Performance, limits: Thresholds) -
     if trials.trials < 1 or not math.isfinite(trials.variance):
         return _missing("dsr", "statistical", "no registered trial: an unregistered backtest cannot be promoted")
     value = overfitting.deflated_sharpe(seen.sharpe, seen.n_obs, seen.skew, seen.kurtosis_raw, trials.trials, trials.variance)
-    hurdle = overfitting.expected_maximum(trials.trials, trials.variance) * math.sqrt(evidence.periods)
-    text = f"DSR {value:.3f} (0.80 is informative) against an annual Sharpe of {hurdle:.2f} expected from {trials.trials} worthless trials"
+    hurdle = overfitting.expected_maximum(trials.trials, trials.variance)
+    yearly = hurdle * math.sqrt(evidence.periods)
+    needed = overfitting.minimum_track_record(seen.sharpe, hurdle, seen.skew, seen.kurtosis_raw, limits.dsr)
+    record = f"{math.ceil(needed)} observations" if math.isfinite(needed) else "none: the result is below it"
+    text = (
+        f"DSR {value:.3f} (0.80 is informative) against an annual Sharpe of {yearly:.2f} expected from {trials.trials} worthless trials; "
+        f"minimum track record {record} (there are {seen.n_obs}); minimum backtest length for this number of trials "
+        f"{overfitting.minimum_backtest_length(trials.trials):.1f} years"
+    )
     return _result("dsr", "statistical", value > limits.dsr, value, limits.dsr, text)
 
 

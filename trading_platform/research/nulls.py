@@ -1,7 +1,7 @@
 """What a model must beat (T29): signals that know nothing, labels that mean nothing, and 12-1 momentum.
 
-First cut: the random signals and momentum are compared in every report; shuffled-label refits are here as a function and count for the gate
-only with 100 runs, which take hours of training on a small machine.
+First cut: the random signals and momentum are compared in every report. `shuffled_labels` is called by no asset yet: refits on them count
+for the gate only with 100 runs, which take hours of training on a small machine.
 """
 
 from __future__ import annotations

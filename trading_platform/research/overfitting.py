@@ -2,6 +2,7 @@
 
 Bailey, Lopez de Prado: The Sharpe Ratio Efficient Frontier (2012), The Deflated Sharpe Ratio (2014), The Probability of Backtest
 Overfitting (2015). Annualised input or excess kurtosis gives numbers that look better: the tests hold both wrong results.
+The report uses all but `probability_of_overfitting`, which waits for tuning: no asset calls it yet.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Row r's label occupies the closed interval [t0[r], t1[r]]. No training interval may intersect a test interval; an embargo lies beyond that.
 All instruments of a row share the row's place. Golden cases: skfolio's, and the label-time cases that row-count purging gets wrong.
+Every pipeline splits by `walk_forward`; `purged_folds` waits for tuning: no asset calls it yet.
 """
 
 from __future__ import annotations
