@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from live_runner.cli import _parser as runner_parser
 from live_runner.journal import Entry, Journal
 from trading_platform.assets.bring_current import Step
 from trading_platform.assets.pipelines import DAILY
+from trading_platform.cli import DEMO_ACCOUNT, parser, settings_of
 from trading_platform.config import Settings
 from trading_platform.contracts.journal import Kind
 from trading_platform.demo import run
@@ -25,6 +27,7 @@ from trading_platform.demo.summary import Summary, summarise
 from trading_platform.demo.trade import Request, child_environment, planned_rows
 from trading_platform.registry.lineage import Link
 
+README = Path(__file__).parents[2] / "README.md"
 PLANNED = {"alpha_v1": 2, "alpha_v2": 1}
 BUNDLES = {"alpha_v1": "1" * 64, "alpha_v2": "2" * 64}
 GOOD = [Link("order", "journal", "a", "a")]
@@ -172,3 +175,13 @@ def test_sessions_lifted_while_others_trade_are_counted(monkeypatch: pytest.Monk
         "live_journal: 3 of 3 sessions",
         "live_parity: 2 of 3 sessions",
     ]
+
+
+def test_the_readme_names_the_account_that_the_demo_trades(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lines = [line.partition("#")[0].split() for line in README.read_text().splitlines() if line.startswith(".venv/bin/live-runner")]
+    monkeypatch.chdir(tmp_path)
+    demo = settings_of(parser().parse_args(["demo"]), account=DEMO_ACCOUNT, profile="demo")
+    assert {words[1] for words in lines} == {"status", "replay", "halt", "resume"}
+    for words in lines:
+        options = runner_parser(with_simulator=False).parse_args(words[1:])
+        assert (options.home.absolute(), options.account, options.profile) == (demo.home, demo.account, demo.profile)
