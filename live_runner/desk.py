@@ -20,6 +20,7 @@ from live_runner.orders import TERMINAL, VENUE_STATUS, LiveOrder, event_body, fi
 from live_runner.protection import desired_stops
 from live_runner.recorder import Recorder
 from live_runner.wire_time import instant_ns
+from trading_platform.contracts.activities import KNOWN
 from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.errors import TransientError
 from trading_platform.contracts.instruments import lots_of, price_string
@@ -67,6 +68,7 @@ class Desk:
         self.gap = False  # a fill was missed: activities must be read
         self.before: Callable[[int], Awaitable[None]] | None = None  # brings corporate actions up to an instant
         self.splitting: Callable[[], frozenset[str]] = frozenset  # names that no stop may cover now, because a split is due
+        self.halt: Callable[[str], Awaitable[None]]  # given by the runner: HALT_NEW, for a break of the whole account (T12)
 
     def now(self) -> int:
         """The clock's time, UTC ns."""
@@ -247,6 +249,8 @@ class Desk:
     async def _break(self, what: str, instrument_id: str = "") -> None:
         if what not in self._fold.breaks:
             await self._recorder.note(Kind.BREAK, instrument_id or "account", {"what": what, "instrument_id": instrument_id or None})
+            if not instrument_id:
+                await self.halt(what)
 
     # ------------------------------------------------------------- cancelling
 
@@ -402,7 +406,8 @@ class Desk:
         """Fold every activity since the last known one, missed fills first among them (T12)."""
         self.gap = False
         told: list[Any] = []
-        for activity in await self._broker.activities(self._fold.last_activity):
+        activities = await self._broker.activities(self._fold.last_activity)
+        for activity in activities:
             if self.before is not None and "transaction_time" in activity:
                 await self.before(instant_ns(activity["transaction_time"]))  # a split between two fills changes what a share is
             told.append(self._recorder.entry(Kind.ACTIVITY, str(activity["id"]), dict(activity)))
@@ -411,6 +416,9 @@ class Desk:
                 await self._recorder.record(*told, *missed)
                 told = []
         await self._recorder.record(*told)
+        for activity in (each for each in activities if each["activity_type"] not in KNOWN):
+            amount = activity.get("net_amount") or "no"
+            await self._break(f"an activity of the unknown kind {activity['activity_type']}, {amount} cash: {activity['id']}")
         if self.before is not None:
             await self.before(self._clock.now_ns())
 

@@ -60,8 +60,8 @@ class Gate:
         }
         await self._recorder.note(Kind.ACCOUNT, str(account["id"]), body)
 
-    async def run(self, reason: str) -> list[str]:
-        """Meet the venue; returns the breaks found now, which are journaled and block new risk."""
+    async def run(self, reason: str) -> None:
+        """Meet the venue; the breaks found now are journaled and latch HALT_NEW until a person has looked."""
         await self._desk.read_activities()
         await self._orders()
         if self._desk.gap:
@@ -70,8 +70,9 @@ class Gate:
         for what, name in found:
             if what not in self._fold.breaks:
                 await self._recorder.note(Kind.BREAK, name or "account", {"what": what, "instrument_id": name or None, "at": reason})
+        if found:
+            await self._desk.halt(f"breaks at {reason}")
         await self._desk.protect()
-        return [what for what, _ in found]
 
     async def _orders(self) -> None:
         """Every open order of either side is known to both."""
@@ -113,15 +114,21 @@ class Gate:
                 for symbol in sorted({*theirs, *ours})
                 if theirs.get(symbol, 0) != ours.get(symbol, 0)
             ]
-            if abs(float(account["cash"]) - self._fold.cash) > CENT + CASH_NOISE:
-                found.append((f"cash: the venue has {account['cash']}, the journal {self._fold.cash:.2f}", ""))
+            if cash := self._cash_difference(account):
+                found.append((cash, ""))
             if not found:
                 return []
         return found
 
+    def _cash_difference(self, account: Mapping[str, Any]) -> str:
+        equal = abs(float(account["cash"]) - self._fold.cash) <= CENT + CASH_NOISE
+        return "" if equal else f"cash: the venue has {account['cash']}, the journal {self._fold.cash:.2f}"
+
     async def equity_break(self) -> str:
-        """The session's end (T12): our equity against the venue's, empty when they agree to the cent."""
+        """The session's end (T12): our cash and equity against the venue's, empty when they agree to the cent."""
         account = await self._broker.account()
+        if cash := self._cash_difference(account):
+            return cash
         ours = self._fold.engine.equity() + self._fold.residual
         theirs = float(account["equity"])
         # The venue rounds its equity to the cent after marking each position to a micro-dollar.

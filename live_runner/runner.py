@@ -108,7 +108,7 @@ class Runner:
         self.day = self._trading_day(
             universe, actions, RowAssembler(inputs.timeframe, engine.instrument_ids, inputs.fields, self.fold.factors, self.external)
         )
-        self.desk.before, self.desk.splitting = self.day.apply_actions, self.day.splitting
+        self.desk.before, self.desk.splitting, self.desk.halt = self.day.apply_actions, self.day.splitting, self._halt
         self.updates = TradeUpdates(settings.key, settings.secret, settings.mode, self._url("/stream"), self._inbox)
         symbols = [*(instrument.symbol for instrument in inputs.instruments), *self.external.symbols]
         self.bars = None
@@ -206,7 +206,7 @@ class Runner:
         await self.swapper.restore()
         await self.day.open_due()
         await self.day.plan()
-        await self._meet("start")
+        await self.gate.run("start")
         await self.day.backfill(since)
         if not self.fold.active.bundle_id:
             await self.swapper.poll(self.day.times.session_at(self.clock.now_ns()))
@@ -241,10 +241,8 @@ class Runner:
             return known_at
         return await load_published_state(self.inputs, self.settings.lake, self.fold, self.recorder, now)
 
-    async def _meet(self, reason: str) -> None:
-        """The READY gate; a break latches HALT_NEW until a person has looked."""
-        if await self.gate.run(reason):
-            await self.operator.latch_at_least(KillLevel.HALT_NEW, f"breaks at {reason}")
+    async def _halt(self, reason: str) -> None:
+        await self.operator.latch_at_least(KillLevel.HALT_NEW, reason)
 
     async def loop(self) -> None:
         """Wake, look, act, until told to stop."""
@@ -311,7 +309,7 @@ class Runner:
                 await self.operator.latch_at_least(KillLevel.HALT_NEW, "a socket of the venue stays down")
         self._connections = self._connected()
         await self.day.open_due()
-        await self._meet("reconnect")
+        await self.gate.run("reconnect")
         await self.day.backfill(self.day.times.known_at_of_row(self.fold.last_row))
         await self._enter(STATE_OF[self.fold.level])
 

@@ -199,6 +199,7 @@ class TradingDay:
         what = await self._gate.equity_break()
         if what:
             await self._recorder.note(Kind.BREAK, "account", {"what": what})
+            await self._desk.halt(f"a break at the close of {date_of(session).isoformat()}")
         equity = self._fold.engine.equity()
         body = {"session": session, "equity": equity, "cash": self._fold.cash, "rows": self._rows_in_session, "break": what or None}
         await self._recorder.note(Kind.SESSION_CLOSED, date_of(session).isoformat(), body)
