@@ -25,7 +25,7 @@ from trading_platform.demo.run import Demo, show, verdict
 from trading_platform.demo.screen import Screen
 from trading_platform.demo.summary import Summary, summarise
 from trading_platform.demo.trade import Request, child_environment, planned_rows
-from trading_platform.registry.lineage import Link
+from trading_platform.registry.lineage import NOT_RE_EXECUTED, Link
 
 README = Path(__file__).parents[2] / "README.md"
 PLANNED = {"alpha_v1": 2, "alpha_v2": 1}
@@ -120,6 +120,8 @@ def test_an_order_that_was_not_walked_or_does_not_hold_and_a_demo_without_tradin
     bad = Link("bars", "bars.parquet", "a", "b")
     assert verdict({DAILY: summary}, {}) == verdict({DAILY: summary}, {DAILY: []}) == ["daily: the order tpa was not explained"]
     assert verdict({DAILY: summary}, {DAILY: [*GOOD, bad]}) == ["daily: 1 links of the order tpa are broken"]
+    (said,) = verdict({DAILY: summary}, {DAILY: [*GOOD, Link(NOT_RE_EXECUTED, "journal", "a", "a")]})
+    assert "was not decided again" in said
     assert verdict({}, {}) == ["nothing was traded: no pipeline has bars to trade"]
 
 

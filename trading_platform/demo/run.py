@@ -30,7 +30,7 @@ from trading_platform.demo.screen import Bars, Screen
 from trading_platform.demo.stretch import Stretch, write_stretch
 from trading_platform.demo.summary import Part, Summary, closed_sessions, journal_head, summarise
 from trading_platform.demo.trade import Request, planned_rows, trade
-from trading_platform.registry.lineage import Link, broken
+from trading_platform.registry.lineage import NOT_RE_EXECUTED, Link, broken
 from trading_platform.registry.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -219,6 +219,8 @@ def verdict(traded: Mapping[Pipeline, Summary], walks: Mapping[Pipeline, list[Li
         links = walks.get(pipeline, [])
         if summary.order_id and not links:
             wrong.append(f"{pipeline.name}: the order {summary.order_id} was not explained")
+        if any(link.name == NOT_RE_EXECUTED for link in links):
+            wrong.append(f"{pipeline.name}: the order's decision was not decided again, code, profile or inputs changed meanwhile")
         if broken(links):
             wrong.append(f"{pipeline.name}: {len(broken(links))} links of the order {summary.order_id} are broken")
     return wrong
