@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import typing
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -183,3 +187,20 @@ def test_the_manual_lists_every_setting_with_its_meaning() -> None:
     for field, info in Settings.model_fields.items():
         variable = info.validation_alias if isinstance(info.validation_alias, str) else f"{names.ENV_PREFIX}{field.upper()}"
         assert f"| `{variable}` |" in text and f"| {info.description} |" in text, variable
+
+
+def leaves(kind: type) -> Iterator[str]:
+    for name, expected in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(expected):
+            yield from leaves(typing.cast(type, expected))
+        else:
+            yield name
+
+
+def test_no_setting_and_no_number_of_a_profile_is_read_by_nothing() -> None:
+    root = Path(__file__).parents[1]
+    declared = {root / "trading_platform" / "contracts" / "profile.py"}
+    files = [path for folder in ("trading_platform", "live_runner") for path in (root / folder).rglob("*.py") if path not in declared]
+    read = set(re.findall(r"\.(\w+)", "\n".join(path.read_text(encoding="utf-8") for path in files)))
+    assert set(Settings.model_fields) - read == set()
+    assert set(leaves(Profile)) - read == set()

@@ -55,10 +55,8 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(
         None,
         validation_alias=AliasChoices(f"{names.ENV_PREFIX}BROKER_URL", names.ENV_BROKER_URL),
-        description=f"trading REST, {names.ENV_BROKER_URL} is read as well; empty: Alpaca's address of the mode",
+        description=f"trading and market data, {names.ENV_BROKER_URL} is read as well; empty: Alpaca's addresses of the mode",
     )
-    broker_data_url: str | None = Field(None, description="market-data REST")
-    broker_stream_url: str | None = Field(None, description="market-data websocket")
     broker_key: SecretStr | None = Field(None, validation_alias=names.ENV_BROKER_KEY, description="Alpaca key id")
     broker_secret: SecretStr | None = Field(None, validation_alias=names.ENV_BROKER_SECRET, description="Alpaca secret key")
     object_store_url: str = Field("", repr=False, description="bundles: a folder, file:// or s3:// address; empty: under home")

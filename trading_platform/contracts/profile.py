@@ -44,7 +44,6 @@ class Strategy:
     A name enters when its alpha's cross-sectional rank (0 worst, 1 best) reaches `entry_rank` and leaves when it falls below `exit_rank`.
     """
 
-    sleeve: str = "cross_section"
     strategy_class: str = "swing"
     capital: float = 1.0
     entry_rank: float = 0.90
@@ -61,7 +60,6 @@ class Execution:
     """How a wish becomes an order (SPEC EXEC-02..16, T9, T16)."""
 
     limit_offset_bps: float = 5.0
-    time_in_force: str = "day"
     order_timeout_s: float = 60.0
     opening_toxic_minutes: int = 5
     closing_toxic_minutes: int = 5
@@ -71,13 +69,12 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a fill costs beyond the bar's price, in backtest and simulator alike (T7). Borrow is per year."""
+    """What a fill costs beyond the bar's price, in backtest and simulator alike (T7)."""
 
     half_spread_bps: float = 2.0
     impact_bps: float = 10.0
     participation: float = 0.05
     fee_per_share: float = 0.0
-    annual_borrow: float = 0.005
 
 
 @dataclass(frozen=True, slots=True)
