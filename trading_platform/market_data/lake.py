@@ -130,10 +130,6 @@ class Lake:
                 f"not a manifest: {error}", str(path.relative_to(self.root)), "materialize the partition again"
             ) from error
 
-    def has(self, asset: str, partition: str) -> bool:
-        """Whether the partition was ever written."""
-        return (self._folder(asset, partition) / MANIFEST).is_file()
-
     def partitions(self, asset: str) -> tuple[str, ...]:
         """Names of the written partitions, ascending; none for an unknown asset."""
         folder = self._folder(asset)
