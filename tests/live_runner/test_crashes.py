@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -31,20 +31,26 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-@pytest.fixture
-def fresh(
-    market: World, exchange: Callable[..., Exchange], redis_url: str, tmp_path: Path
-) -> Iterator[Callable[[str], tuple[Exchange, dict[str, Any]]]]:
-    """A new exchange, an empty Redis with the request, and the settings of a journal of its own."""
+@pytest.fixture(scope="module")
+def minutes(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A market whose orders are valid at once: what a row decides leaves within the same wake."""
+    world = make_world(tmp_path_factory.mktemp("minutes") / "home", "1Min", traded=8)
+    world.bundle("momentum", "1", {"returns_15": 1.0, "returns_5": 0.5})
+    return world
 
-    def make(name: str) -> tuple[Exchange, dict[str, Any]]:
+
+@pytest.fixture
+def fresh(exchange: Callable[..., Exchange], redis_url: str, tmp_path: Path) -> Callable[..., tuple[Exchange, dict[str, Any]]]:
+    """A new exchange for a market, an empty Redis with the request, and the settings of a journal of its own."""
+
+    def make(market: World, name: str) -> tuple[Exchange, dict[str, Any]]:
         client = redis.Redis.from_url(redis_url)
         client.flushall()
         client.close()
         market.stage(redis_url, "momentum_v1", market.bundles["momentum_v1"])
         return exchange(market), {"redis_url": redis_url, "journal": tmp_path / name / "tester-paper.sqlite"}
 
-    yield make
+    return make
 
 
 def trades(venue: Exchange) -> list[tuple[Any, ...]]:
@@ -63,10 +69,10 @@ def unknown_to_journal(venue: Exchange, journal: Path) -> set[str]:
 
 
 def test_lives_that_end_anywhere_trade_what_one_life_trades(market: World, fresh: Callable[..., Any]) -> None:
-    whole, settings = fresh("whole")
+    whole, settings = fresh(market, "whole")
     assert live(settings_of(market, whole.url, **settings)) == 0
 
-    broken, settings = fresh("broken")
+    broken, settings = fresh(market, "broken")
     ends = []
     points = [point for pair in zip(COMMITS, cycle(OTHERS), strict=False) for point in pair]
     for point in [*points, ""]:
@@ -86,11 +92,19 @@ def test_lives_that_end_anywhere_trade_what_one_life_trades(market: World, fresh
     assert (again.decisions, again.different) == (6, ())
 
 
-def test_a_commit_moved_behind_the_post_is_caught(market: World, fresh: Callable[..., Any]) -> None:
-    """The mutant of the issue: the same kill point, with the intents journaled after the POST."""
-    venue, settings = fresh("right")
+@pytest.mark.parametrize("timeframe", ["1Day", "1Min"])
+def test_a_commit_moved_behind_the_post_is_caught(timeframe: str, request: pytest.FixtureRequest, fresh: Callable[..., Any]) -> None:
+    """The mutant of the issue: the same kill point, with the intents journaled after the POST. Daily orders wait for the next open, minute
+    ones are sent by the very call that commits them."""
+    market: World = request.getfixturevalue("market" if timeframe == "1Day" else "minutes")
+    venue, settings = fresh(market, "right")
     assert live(settings_of(market, venue.url, kill_at="post:1:after", **settings)) == KILLED
     assert not unknown_to_journal(venue, settings["journal"])
-    venue, settings = fresh("mutant")
+    assert live(settings_of(market, venue.url, **settings)) == 0
+    orders = [order.client_order_id for order in venue.venue.orders.every()]
+    assert len(orders) == len(set(orders)) and not unknown_to_journal(venue, settings["journal"])
+    with JournalReader(settings["journal"]) as reader:
+        assert [record.body for record in reader.records(Kind.BREAK)] == []
+    venue, settings = fresh(market, "mutant")
     assert live(settings_of(market, venue.url, kill_at="post:1:after", **settings), mutant=True) == KILLED
     assert unknown_to_journal(venue, settings["journal"])
