@@ -77,6 +77,11 @@ def test_every_check_code_has_its_text() -> None:
     assert [int(code) for code in CheckCode] == list(range(len(CheckCode)))
 
 
+def test_the_manual_lists_every_check_of_an_order() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
+    assert [code for code, text in CHECK_TEXT.items() if f"| `{code.name}` | {text} |" not in manual] == []
+
+
 def write_journal(path: Path, bodies: list[dict[str, int]]) -> None:
     db = sqlite3.connect(path)
     db.executescript(journal.DDL)
