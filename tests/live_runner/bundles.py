@@ -33,13 +33,13 @@ def linear_onnx(weights: np.ndarray) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def make_bundle(store: ObjectStore, config: ModelConfig, weights: np.ndarray) -> str:
-    """Write a bundle with golden rows; returns its id."""
+def make_bundle(store: ObjectStore, config: ModelConfig, weights: np.ndarray, golden_off_by: float = 0.0) -> str:
+    """Write a bundle with golden rows, whose outputs are `golden_off_by` beside what the model says; returns its id."""
     data = linear_onnx(weights)
     golden = np.random.default_rng(7).normal(size=(16, len(config.features))).astype(np.float32)
     model = Model("0" * 64, config, data, golden, np.zeros(16), {})
     output = Inference(model).alphas(golden, np.ones(16, np.bool_))
-    return write_bundle(store, config, data, golden, output, {"created_at": "2014-01-01T00:00:00Z"}, "# constant weights")
+    return write_bundle(store, config, data, golden, output + golden_off_by, {"created_at": "2014-01-01T00:00:00Z"}, "# constant weights")
 
 
 def promote_to_paper(ledger: Path, config: ModelConfig, bundle_id: str, account: str) -> None:

@@ -48,6 +48,7 @@ from trading_platform.registry.slots import Slots
 FEED = {"vendor": "simulator", "tape": "iex", "bar_version": "first", "adjustment": "raw"}
 CALENDAR = MarketCalendar()
 FIRST = date(2013, 1, 2)
+WARM_UP = 140  # daily rows before the first that is traded
 SYMBOLS = ("AA", "BB", "CC", "DD", "EE", "FF", "GG", "HH")
 ACCOUNT = "tester"
 PATIENCE_S = 60.0
@@ -85,10 +86,13 @@ class World:
     def slot(self) -> str:
         return self.inputs.slot
 
-    def bundle(self, name: str, version: str, weights: dict[str, float], *, promoted: bool = True, **changes: Any) -> tuple[str, str]:
+    def bundle(
+        self, name: str, version: str, weights: dict[str, float], *, promoted: bool = True, golden_off_by: float = 0.0, **changes: Any
+    ) -> tuple[str, str]:
         """Write (and promote) a bundle; returns (label, bundle_id)."""
         config = self.config(name, version, tuple(sorted(weights)), **changes)
-        bundle_id = make_bundle(FileStore(self.root / "bundles"), config, np.array([weights[name] for name in sorted(weights)]))
+        values = np.array([weights[name] for name in sorted(weights)])
+        bundle_id = make_bundle(FileStore(self.root / "bundles"), config, values, golden_off_by)
         if promoted:
             promote_to_paper(self.root / "ledger" / "promotion.jsonl", config, bundle_id, ACCOUNT)
         self.bundles[f"{name}_v{version}"] = bundle_id
@@ -176,9 +180,9 @@ def make_world(
     daily = timeframe == "1Day"
     days = [int(d) for d in CALENDAR.sessions(FIRST, date(2013, 12, 31))]
     if daily:
-        days = days[: 140 + traded]
+        days = days[: WARM_UP + traded]
         stamps, sessions = CALENDAR.midnights_ns(np.array(days, dtype=np.int64)), np.array(days, dtype=np.int64)
-        first_row = 140
+        first_row = WARM_UP
     else:
         days = days[:2]
         starts = [CALENDAR.bar_starts(day, timeframe) for day in days]

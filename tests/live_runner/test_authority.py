@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import redis
-from market import ACCOUNT, CALENDAR, Exchange, World, make_world
+from market import ACCOUNT, CALENDAR, FIRST, WARM_UP, Exchange, World, make_world
 
 from live_runner.runner import Runner
 from trading_platform.contracts.errors import TransientError
@@ -155,6 +156,44 @@ def test_a_revoked_bundle_makes_room_for_the_one_before_it(
     assert slots.active("daily")[:2] == first and slots.rejected("daily")[0] == second[0]
 
 
+@pytest.mark.parametrize(
+    ("unfit", "reason"),
+    [({"trained_through": int(CALENDAR.sessions(FIRST, date(2013, 12, 31))[WARM_UP - 60])}, "sessions old"), ({}, "golden rows differ")],
+)
+def test_the_one_before_it_takes_over_only_where_it_is_fit_today(
+    unfit: dict[str, Any],
+    reason: str,
+    tmp_path: Path,
+    exchange: Callable[..., Exchange],
+    play: Callable[..., Runner],
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was fit when it was swapped in; six rows later it is past its age, or this runtime computes something else."""
+    world = make_world(tmp_path / "home")
+    first, second = world.bundle("momentum", "1", MOMENTUM, **unfit), world.bundle("reversal", "1.2", REVERSAL)
+    world.stage(redis_url, *first)
+
+    def act(runner: Runner) -> None:
+        if not unfit:
+            monkeypatch.setattr("live_runner.model_slot.replay_golden", lambda model: 2e-6)
+        take_back(world, second[1])
+
+    class Swapped(AfterRow):
+        row = 7
+
+        async def _between_rows(self, session: int) -> None:
+            if self.rows == 3:
+                self.shared.slots.stage("daily", *second)
+            await super()._between_rows(session)
+
+    Swapped.act = staticmethod(act)
+    runner = play(world, exchange(world).url, Swapped, redis_url=redis_url, confirm_as="demo")
+    assert [(swap["label"], swap["by"]) for swap in bodies(runner, Kind.SWAP)][2:] == [("", "runner")]
+    refusals = {body["label"]: body["reason"] for body in bodies(runner, Kind.SWAP_REFUSED)}
+    assert list(refusals) == [second[0], first[0]] and reason in refusals[first[0]]
+
+
 def test_a_store_that_does_not_answer_takes_no_right_away(
     daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
 ) -> None:
@@ -171,7 +210,7 @@ def test_a_store_that_does_not_answer_takes_no_right_away(
     assert all("not_examined" in body for body in bodies(runner, Kind.STATE, "authority")) and bodies(runner, Kind.STATE, "authority")
 
 
-@pytest.mark.parametrize(("age", "outcome", "opens"), [(21, ["old"], True), (60, ["old", "too_old"], False)])
+@pytest.mark.parametrize(("age", "outcome", "opens"), [(21, ["old"], True), (63, ["old", "too_old"], False)])
 def test_past_its_age_a_bundle_is_warned_of_and_past_the_hard_one_it_opens_nothing(
     age: int,
     outcome: list[str],

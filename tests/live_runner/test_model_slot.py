@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 import redis
-from market import ACCOUNT, PROFILE, Exchange, World, make_world
+from market import ACCOUNT, CALENDAR, FIRST, PROFILE, WARM_UP, Exchange, World, make_world
 
 from live_runner.inference_watch import InferenceWatch, loop_lag_ns
 from live_runner.runner import Runner
@@ -174,12 +175,26 @@ def test_a_bundle_whose_bytes_changed_is_refused(
     assert "sha256" in refused(play(daily, exchange(daily).url, redis_url=redis_url), redis_url)
 
 
+@pytest.mark.parametrize(("off_by", "refusal"), [(2e-6, "golden rows differ"), (0.0, "")])
+def test_a_bundle_that_no_longer_says_what_it_said_when_it_was_exported_is_refused(
+    off_by: float, refusal: str, daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    """Every byte is as its sha256 promises; only the golden rows tell."""
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM, golden_off_by=off_by))
+    runner = play(daily, exchange(daily).url, redis_url=redis_url)
+    if refusal:
+        assert refusal in refused(runner, redis_url)
+    else:
+        assert [swap["health"]["golden_difference"] for swap in bodies(runner, Kind.SWAP)] == [0.0]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"feed": {"vendor": "alpaca", "tape": "sip"}}, "feed"),
         ({"timeframe": "1Min"}, "timeframe"),
         ({"trained_through": 15_936}, "trained through"),
+        ({"trained_through": int(CALENDAR.sessions(FIRST, date(2013, 12, 31))[WARM_UP - 64])}, "64 sessions old"),
     ],
 )
 def test_a_bundle_made_for_something_else_is_refused(
