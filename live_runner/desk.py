@@ -121,9 +121,9 @@ class Desk:
         """POST journaled intents in order; before a reduction the stop is shrunk, because the venue holds shares per sell order."""
         for order in orders:
             if self._overdue(order):
-                await self._event(order, OrderStatus.CANCELED, "cancel", reason="its time was over before it was sent")
+                self._event(order, OrderStatus.CANCELED, "cancel", reason="its time was over before it was sent")
             elif reason := self._barred(order):
-                await self._event(order, OrderStatus.CANCELED, "cancel", reason=reason)
+                self._event(order, OrderStatus.CANCELED, "cancel", reason=reason)
         ready = [order for order in orders if order.status in UNSENT]
         shrinking = {order.intent.instrument_id for order in ready if order.intent.leg in (Leg.REDUCE, Leg.FLATTEN)}
         if shrinking:
@@ -157,7 +157,6 @@ class Desk:
         replaced = self._fold.book.orders.get(order.intent.replaces or "")
         if order.intent.replaces and (replaced is None or not replaced.status.is_open):
             return Answer(Verdict.REJECTED, reason="the order it replaces is gone")
-        await self._recorder.settled()
         self._sent[order.intent.client_order_id] = self._clock.now_ns()
         self._kill.reach("post", "before")
         if replaced is None:
@@ -166,7 +165,7 @@ class Desk:
             answer = await self._broker.replace(replaced.venue_order_id, order.intent)
         self._kill.reach("post", "after")
         if replaced is not None and answer.verdict is Verdict.ACCEPTED:
-            await self._event(replaced, OrderStatus.REPLACED, "post")
+            self._event(replaced, OrderStatus.REPLACED, "post")
         return answer
 
     async def _settle(self, order: LiveOrder, answer: Answer, source: str) -> None:
@@ -179,11 +178,11 @@ class Desk:
                 self._metrics.orders.labels("accepted").inc()
             if lots_of(str(answer.order.get("filled_qty") or "0")) > order.filled_lots:
                 self.gap = True
-            await self._event(order, status, source, str(answer.order["id"]))
+            self._event(order, status, source, str(answer.order["id"]))
         elif answer.verdict is Verdict.REJECTED:
             self._metrics.orders.labels("rejected").inc()
             self.uncovered |= intent.leg in (Leg.REDUCE, Leg.FLATTEN)
-            await self._event(order, OrderStatus.REJECTED, source, reason=answer.reason)
+            self._event(order, OrderStatus.REJECTED, source, reason=answer.reason)
         elif answer.verdict is Verdict.NOT_UNIQUE:
             await self.resolve(order)
         elif answer.verdict is Verdict.THROTTLED and self._throttled.get(intent.client_order_id, 0) < MOST_THROTTLES:
@@ -192,17 +191,14 @@ class Desk:
         else:
             self._throttled.pop(intent.client_order_id, None)
             self._metrics.orders.labels("unknown").inc()
-            await self._event(order, OrderStatus.UNKNOWN, source, reason=answer.reason)
+            self._event(order, OrderStatus.UNKNOWN, source, reason=answer.reason)
             await self.resolve(order)
 
-    async def _event(self, order: LiveOrder, status: OrderStatus, source: str, venue_id: str = "", reason: str = "") -> None:
+    def _event(self, order: LiveOrder, status: OrderStatus, source: str, venue_id: str = "", reason: str = "") -> None:
         if order.status is status and (not venue_id or venue_id == order.venue_order_id):
             return
         body = event_body(order, status, source, self._clock.now_ns(), venue_id, reason)
-        if source == PUSHED:
-            self._recorder.heard(Kind.ORDER_EVENT, order.intent.client_order_id, body)
-        else:
-            await self._recorder.note(Kind.ORDER_EVENT, order.intent.client_order_id, body)
+        self._recorder.heard(Kind.ORDER_EVENT, order.intent.client_order_id, body)
 
     async def resolve(self, order: LiveOrder) -> None:
         """Ask the venue for an order by its client id; send it again under the same id only where the venue says it has none."""
@@ -218,7 +214,7 @@ class Desk:
             if again.verdict in (Verdict.ACCEPTED, Verdict.REJECTED):
                 await self._settle(order, again, "post")
             else:
-                await self._event(order, OrderStatus.UNKNOWN, "post", reason=again.reason)
+                self._event(order, OrderStatus.UNKNOWN, "post", reason=again.reason)
                 self.schedule(order, now + LOOK_UP_NS)
 
     async def look_up(self, order: LiveOrder) -> bool:
@@ -227,12 +223,12 @@ class Desk:
         if answer.verdict is Verdict.REJECTED:
             return False
         if answer.verdict is not Verdict.ACCEPTED:
-            await self._event(order, OrderStatus.UNKNOWN, "look_up", reason=answer.reason)
+            self._event(order, OrderStatus.UNKNOWN, "look_up", reason=answer.reason)
             self.schedule(order, self._clock.now_ns() + LOOK_UP_NS)
             return True
         difference = same_order(order.intent, answer.order, order.journaled_at)
         if difference:
-            await self._event(order, OrderStatus.UNKNOWN, "look_up", reason=f"another order has our id: {difference}")
+            self._event(order, OrderStatus.UNKNOWN, "look_up", reason=f"another order has our id: {difference}")
             await self._break(f"order {order.intent.client_order_id}: {difference}", order.intent.instrument_id)
         else:
             await self._settle(order, answer, "look_up")
@@ -242,7 +238,7 @@ class Desk:
         """Nobody wants this order any more and the venue has none; a request may still be on its way, so it is over only after a while."""
         since = max(order.journaled_at, order.valid_from, self._sent.get(order.intent.client_order_id, 0))
         if self._clock.now_ns() - since >= GONE_NS:
-            await self._event(order, OrderStatus.CANCELED, "look_up", reason="it never reached the venue")
+            self._event(order, OrderStatus.CANCELED, "look_up", reason="it never reached the venue")
         else:
             self.schedule(order, since + GONE_NS)
 
@@ -259,7 +255,7 @@ class Desk:
         asked = []
         for order in orders:
             if order.status is OrderStatus.INTENT and order.valid_from > self._clock.now_ns():
-                await self._event(order, OrderStatus.CANCELED, "cancel", reason="never sent")
+                self._event(order, OrderStatus.CANCELED, "cancel", reason="never sent")
                 continue
             if order.status in UNSENT and not await self.look_up(order):
                 await self._given_up(order)
@@ -357,7 +353,7 @@ class Desk:
             return
         status = VENUE_STATUS.get(str(venue_order.get("status")))
         if order.status in TERMINAL and not order.venue_order_id and status is not None and status.is_open:
-            await self._event(order, status, PUSHED, str(venue_order["id"]), "it came to life after we had given it up")
+            self._event(order, status, PUSHED, str(venue_order["id"]), "it came to life after we had given it up")
             await self._broker.cancel(str(venue_order["id"]))
         if data["event"] in FILLS:
             await self._fill(order, data)
@@ -367,10 +363,10 @@ class Desk:
         if status is None:
             what = f"the venue says {data['event']!r}, {venue_order.get('status')!r}"
             body = event_body(order, order.status, PUSHED, self._clock.now_ns(), reason=what)
-            await self._recorder.note(Kind.ORDER_EVENT, order.intent.client_order_id, body)
+            self._recorder.heard(Kind.ORDER_EVENT, order.intent.client_order_id, body)
             await self.resolve(order)
         else:
-            await self._event(order, status, PUSHED, str(venue_order["id"]))
+            self._event(order, status, PUSHED, str(venue_order["id"]))
 
     async def _fill(self, order: LiveOrder, data: Mapping[str, Any]) -> None:
         self._kill.reach("fill", "before")

@@ -1,7 +1,8 @@
 """Journal and fold as one step: commit, then apply. What is not on disk has not happened (I5).
 
-What the venue pushes is the one exception: a burst of it is folded message by message and reaches the disk together. `settled` waits for
-that, and is called before anything is sent.
+What the venue says of our orders is the one exception: it is folded message by message, and a burst reaches the disk in one transaction.
+The journal writes in the order it was given, so an intent that follows from it is on disk behind it, before its POST; a crash in between
+loses what the venue will say again. `settled` waits for the disk; the loop calls it before it sleeps.
 """
 
 from __future__ import annotations

@@ -248,6 +248,7 @@ class Runner:
         """Wake, look, act, until told to stop."""
         while not self._stop:
             timed = (self.desk, self.day, self.flattener, self.naked)
+            await self.recorder.settled()
             wake = await self.clock.next([at for each in timed for at in each.timers()], self._inbox)
             try:
                 await self._act(wake)
@@ -322,7 +323,6 @@ class Runner:
                 self._unprotected = True
             elif stream == DATA:
                 await self.day.handle_bar(message)
-        await self.recorder.settled()
 
     async def _cover(self) -> None:
         """After fills: what was missed is fetched, and every position is covered within the same wake (T16); foreign hands let go."""

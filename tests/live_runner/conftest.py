@@ -12,10 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from market import ACCOUNT, Exchange, World, make_world
+from market import Exchange, World, make_world, settings_of
 
 from live_runner.runner import Runner
-from live_runner.settings import RunnerSettings
 from trading_platform.registry.redis_server import RedisServer
 
 
@@ -51,17 +50,6 @@ def exchange() -> Iterator[Callable[..., Exchange]]:
     yield start
     for each in opened:
         each.stop()
-
-
-def settings_of(world: World, url: str, **changes: Any) -> RunnerSettings:
-    """A lock-step runner's settings for a world and an exchange."""
-    values: dict[str, Any] = {
-        "account": ACCOUNT, "mode": "paper", "pipeline": world.inputs.pipeline, "lake": world.root / "lake",
-        "journal": world.root / "journals" / f"{ACCOUNT}-paper.sqlite", "ledger": world.root / "ledger" / "promotion.jsonl",
-        "object_store": str(world.root / "bundles"), "profile": world.profile, "key": "key", "secret": "secret",
-        "broker_url": url, "lockstep": True,
-    }  # fmt: skip
-    return RunnerSettings(**{**values, **changes})
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import polars as pl
 import redis
 from bundles import make_bundle, promote_to_paper
 
+from live_runner.settings import RunnerSettings
 from live_runner.simulator.server import Run, Simulator, bind, serve
 from live_runner.simulator.settings import VenueSettings
 from live_runner.simulator.tape import load_tape
@@ -312,6 +313,17 @@ def _write(lake: Path, path: str, data: bytes) -> FileRef:
     (lake / path).parent.mkdir(parents=True, exist_ok=True)
     (lake / path).write_bytes(data)
     return FileRef.of(path, data)
+
+
+def settings_of(world: World, url: str, **changes: Any) -> RunnerSettings:
+    """A lock-step runner's settings for a world and an exchange."""
+    values: dict[str, Any] = {
+        "account": ACCOUNT, "mode": "paper", "pipeline": world.inputs.pipeline, "lake": world.root / "lake",
+        "journal": world.root / "journals" / f"{ACCOUNT}-paper.sqlite", "ledger": world.root / "ledger" / "promotion.jsonl",
+        "object_store": str(world.root / "bundles"), "profile": world.profile, "key": "key", "secret": "secret",
+        "broker_url": url, "lockstep": True,
+    }  # fmt: skip
+    return RunnerSettings(**{**values, **changes})
 
 
 class Exchange:

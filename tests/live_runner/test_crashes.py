@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import settings_of
 from lives import live
-from market import Exchange, World, make_world
+from market import Exchange, World, make_world, settings_of
 
 from live_runner.replay import replay
 from trading_platform.contracts.journal import JournalReader, Kind

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import settings_of
-from market import PROFILE, Exchange, World, make_world
+from market import PROFILE, Exchange, World, make_world, settings_of
 
 from live_runner.clock import PacedClock
 from live_runner.feed import BarStream

@@ -1,4 +1,4 @@
-"""What the venue pushes is folded at once and reaches the disk together, in order, before anything is sent."""
+"""What the venue says is folded at once, and on disk in order: before the runner sleeps, and before what it records next."""
 
 from __future__ import annotations
 

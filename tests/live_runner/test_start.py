@@ -12,8 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import settings_of
-from market import ACCOUNT, Exchange, World
+from market import ACCOUNT, Exchange, World, settings_of
 
 from live_runner.cli import main
 from live_runner.journal import AccountLock
