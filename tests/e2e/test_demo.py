@@ -84,6 +84,24 @@ def test_both_runs_end_well_and_say_so(home: tuple[Home, Counter[str]]) -> None:
     for run in home[0].runs:
         assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
         assert "0 broken" in run.stdout and "BROKEN" not in run.stdout and "Traceback" not in run.stderr
+        assert "materialized live_journal: 120 of 120 sessions" in run.stdout, "those lifted while others traded count, too"
+
+
+def test_the_runners_own_commands_work_on_what_the_demo_left(home: tuple[Home, Counter[str]]) -> None:
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        named = ["--home", str(home[0].folder), "--account", "demo-intraday", "--pipeline", "intraday", "--profile", "demo", "--json"]
+        line = [sys.executable, "-m", "live_runner", *words, *named]
+        return subprocess.run(line, capture_output=True, text=True, timeout=100, check=False)
+
+    status = command("status")
+    assert status.returncode == 0, status.stderr
+    said = json.loads(status.stdout)
+    assert (said["state"], said["running"], said["kill_level"], said["last_refusal"]) == ("STOPPED", False, "NONE", None)
+    replay = command("replay")
+    assert replay.returncode == 0, replay.stderr
+    assert json.loads(replay.stdout) | {"records": 0} == {
+        "decisions": 390, "different": [], "records": 0, "same_code": True, "changed": [], "verdict": "re-executed"
+    }  # fmt: skip
 
 
 def test_the_second_run_materializes_nothing_that_is_current(home: tuple[Home, Counter[str]]) -> None:
