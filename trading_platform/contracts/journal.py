@@ -104,7 +104,7 @@ class JournalReader:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise InputError("no journal here", str(self.path), "start the runner once, or give the right account and mode")
+            raise InputError("no journal here", str(self.path), "start the runner once, or name the right --home, --account and --mode")
         self._db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
 
     def close(self) -> None:
