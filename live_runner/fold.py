@@ -16,7 +16,6 @@ import numpy as np
 from live_runner.control import GUARD, command_of
 from live_runner.loss_limit import LossLimit
 from live_runner.orders import LiveOrder, OrderBook
-from live_runner.rows import panel_of
 from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts.activities import FLOWS, PAID_FOR_ACTIONS, SILENT
 from trading_platform.contracts.canonical import canonical_bytes, content_hash, decode_array
@@ -24,6 +23,7 @@ from trading_platform.contracts.checks import KillLevel
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.instruments import Instrument, lots_of
 from trading_platform.contracts.journal import Kind, Record, packed, unpacked
+from trading_platform.contracts.journaled_row import panel_of
 from trading_platform.contracts.ledger import GENESIS
 from trading_platform.contracts.model import Model
 from trading_platform.contracts.orders import Command, Leg, OrderStatus, Side

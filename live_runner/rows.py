@@ -1,4 +1,4 @@
-"""From bars to a row: presence, coverage, causal factors, the panel the engine reads; and the row's canonical form in the journal.
+"""From bars to a row: presence, coverage, causal factors, the panel the engine reads.
 
 A minute row closes when every instrument that has printed in this session has reported, or at bar end + grace (T3). What arrives later is
 journaled and never re-decided (T4).
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from live_runner.external_fields import ExternalFields
 from live_runner.wire_time import instant_ns
-from trading_platform.contracts.canonical import decode_array
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import BAR_FIELDS, Panel
 from trading_platform.market_data.corporate_actions import FactorState
@@ -105,25 +104,3 @@ class RowAssembler:
         at, known, day = (np.array([value], dtype=np.int64) for value in (timestamp, known_at, session))
         panel = Panel(self.timeframe, self.instrument_ids, at, known, day, arrays, present.reshape(1, width), member.reshape(1, width))
         return panel.check("live row")
-
-
-def panel_body(panel: Panel) -> dict[str, Any]:
-    """The journal's form of a row: everything the engine reads of its bars."""
-    return {
-        "timeframe": panel.timeframe,
-        "instrument_ids": list(panel.instrument_ids),
-        "timestamp": int(panel.timestamp[0]),
-        "known_at": int(panel.known_at[0]),
-        "session": int(panel.session[0]),
-        "fields": {name: values[0] for name, values in panel.fields.items()},
-        "present": panel.present[0],
-        "member": panel.member[0],
-    }
-
-
-def panel_of(body: Mapping[str, Any]) -> Panel:
-    """The panel of a journaled row, to the bit."""
-    at, known, day = (np.array([body[name]], dtype=np.int64) for name in ("timestamp", "known_at", "session"))
-    fields = {name: decode_array(values)[None, :] for name, values in body["fields"].items()}
-    present, member = decode_array(body["present"])[None, :], decode_array(body["member"])[None, :]
-    return Panel(body["timeframe"], tuple(body["instrument_ids"]), at, known, day, fields, present, member)

@@ -21,7 +21,7 @@ from live_runner.reconcile import Gate
 from live_runner.recorder import Recorder
 from live_runner.recovery import FOLD, HASH
 from live_runner.row_context import ContextMaker
-from live_runner.rows import RowAssembler, panel_body
+from live_runner.rows import RowAssembler
 from live_runner.session_times import SessionTimes
 from live_runner.wire_time import instant_ns
 from trading_platform.calendar import MarketCalendar, date_of
@@ -29,6 +29,7 @@ from trading_platform.contracts.decision import Decision, DecisionTrace
 from trading_platform.contracts.errors import TransientError
 from trading_platform.contracts.ids import session_id
 from trading_platform.contracts.journal import Kind
+from trading_platform.contracts.journaled_row import panel_body
 from trading_platform.contracts.orders import Leg, OrderStatus
 from trading_platform.contracts.panel import TIMEFRAME_NS
 from trading_platform.contracts.profile import Profile

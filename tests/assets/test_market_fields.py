@@ -10,12 +10,13 @@ import polars as pl
 import pytest
 
 from trading_platform.assets.panels import market_fields, set_of
-from trading_platform.assets.parity import Batch, ParityFold, compare, panel_of
+from trading_platform.assets.parity import Batch, ParityFold, compare
 from trading_platform.assets.pipelines import DAILY, INTRADAY
 from trading_platform.assets.session_inputs import external_fields
 from trading_platform.calendar import MarketCalendar, day_of
 from trading_platform.contracts.canonical import canonical_bytes, parse
 from trading_platform.contracts.journal import Kind, Record
+from trading_platform.contracts.journaled_row import panel_of
 from trading_platform.contracts.panel import BAR_FIELDS
 from trading_platform.contracts.session_inputs import ExternalField
 from trading_platform.demo.stretch import index_bars

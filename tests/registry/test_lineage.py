@@ -14,10 +14,13 @@ import pytest
 from trading_platform.contracts import ids
 from trading_platform.contracts.canonical import canonical_bytes, sha256_hex
 from trading_platform.contracts.errors import InputError
-from trading_platform.contracts.journal import DDL, GENESIS, Kind, record_hash
+from trading_platform.contracts.journal import DDL, GENESIS, JournalReader, Kind, record_hash
+from trading_platform.contracts.journaled_row import panel_body
 from trading_platform.contracts.ledger import LedgerReader
 from trading_platform.contracts.manifest import SOURCE, InputRecord, Manifest, OutputFile, Provenance, inputs_hash
 from trading_platform.contracts.model import ModelConfig
+from trading_platform.contracts.panel import Panel
+from trading_platform.engine.context import RowContext, row_hash
 from trading_platform.market_data.lake import Lake
 from trading_platform.registry import ledger
 from trading_platform.registry.bundle import bundle_prefix, write_bundle
@@ -59,6 +62,25 @@ def write_journal(path: Path, records: list[tuple[Kind, str, dict[str, Any]]]) -
     database.close()
 
 
+def journaled_row() -> tuple[dict[str, Any], str]:
+    """A ROW record's body and the hash a decision keeps of it."""
+    one = np.ones((1, 1))
+    day, known_at, at = (np.array([value], np.int64) for value in (0, 77, 70))
+    panel = Panel("1Day", ("us:AAPL",), at, known_at, day, {"close": 10.0 * one}, one > 0, one > 0)
+    context = RowContext(np.array([10.0]), np.array([0.5]), 1, 2, 3, np.array([0]), np.array([1e6]))
+    body = {**panel_body(panel), "context": {name: getattr(context, name) for name in RowContext.__dataclass_fields__}}
+    return body, row_hash(panel, context)
+
+
+def fill_of(lots: int, price: str) -> dict[str, Any]:
+    return {"venue_order_id": "venue-1", "instrument_id": "us:AAPL", "side": "buy", "lots": lots, "price": price}
+
+
+def activity_of(quantity: int, price: str, so_far: int) -> dict[str, Any]:
+    told = {"activity_type": "FILL", "order_id": "venue-1", "symbol": "AAPL", "side": "buy"}
+    return {**told, "qty": str(quantity), "price": price, "cum_qty": str(so_far)}
+
+
 class Scene:
     """A traded order with everything behind it, on disk."""
 
@@ -83,24 +105,36 @@ class Scene:
         (root / "bars.parquet").write_bytes(SOURCE_BYTES)
 
     def _journal(self, path: Path, head: str) -> str:
-        hashes = {"engine": "e" * 64, "profile": "p" * 64}
-        decision = ids.decision_id(hashes["engine"], (self.bundle_id,), hashes["profile"], "s" * 64, "r" * 64, 77)
+        hashes, (row, row_digest) = {"engine": "e" * 64, "profile": "p" * 64}, journaled_row()
+        decision = ids.decision_id(hashes["engine"], (self.bundle_id,), hashes["profile"], "s" * 64, row_digest, 77)
         order = {"instrument_id": "us:AAPL", "side": "buy", "lots": 5}
         client = ids.client_order_id("demo", SESSION, decision, "us:AAPL", "enter", 1)
         body = {"timeframe": "1Day", "timestamp": 70, "known_at": 77, "bundle_ids": [self.bundle_id], "hashes": hashes, "orders": [order]}
-        body |= {"account_state_hash": "s" * 64, "row_hash": "r" * 64}
+        body |= {"account_state_hash": "s" * 64, "row_hash": row_digest}
+        sent = {"symbol": "AAPL", "origin_id": decision, "leg": "enter", "attempt": 1}
         write_journal(
             path,
             [
                 (Kind.SWAP, "alpha_v1", {"bundle_id": self.bundle_id, "ledger_head": head, "ledger_seq": 3}),
-                (Kind.ROW, "1Day:70", {"known_at": 77}),
+                (Kind.ROW, "1Day:70", row),
                 (Kind.DECISION, decision, {"decision": body, "trace": {}}),
-                (Kind.INTENT, client, {**order, "origin_id": decision, "leg": "enter", "attempt": 1}),
+                (Kind.INTENT, client, {**order, **sent}),
                 (Kind.ORDER_EVENT, client, {"client_order_id": client, "venue_order_id": "venue-1"}),
-                (Kind.FILL, "x1", {"client_order_id": client, "lots": 5, "price": "10.00", "side": "buy"}),
+                (Kind.FILL, "x1", {"client_order_id": client, **fill_of(2, "10.00")}),
+                (Kind.FILL, "x2", {"client_order_id": client, **fill_of(3, "10.01")}),
+                (Kind.ACTIVITY, "a1", activity_of(2, "10", 2)),
+                (Kind.ACTIVITY, "a2", activity_of(3, "10.01", 5)),
+                (Kind.SESSION_CLOSED, "2014-10-01", {}),
             ],
         )
         return client
+
+    def rewrite(self, change: Callable[[Kind, str, dict[str, Any]], dict[str, Any] | None]) -> None:
+        """A journal whose chain is sound and whose records say something else: each body as `change` gives it, None leaves it out."""
+        with JournalReader(self.places.journal) as reader:
+            told = [(record.kind, record.key, change(record.kind, record.key, dict(record.body))) for record in reader.records()]
+        self.places.journal.unlink()
+        write_journal(self.places.journal, [(kind, key, body) for kind, key, body in told if body is not None])
 
     def walk(self, rerun: Callable[[str], bool | None] = lambda decision: True) -> list[Link]:
         return lineage(self.order, self.places, rerun)
@@ -121,7 +155,8 @@ def test_every_link_of_a_sound_order_holds(scene: Scene) -> None:
     for expected in (
         "journal",
         "order",
-        "fill 5 at 10.00",
+        "fill 2 at 10.00",
+        "fill 3 at 10.01",
         "decision",
         "plan",
         "row",
@@ -181,7 +216,51 @@ def test_an_edited_journal_breaks_the_first_link(scene: Scene) -> None:
     database.execute("UPDATE record SET body = CAST(replace(body, '10.00', '11.00') AS BLOB) WHERE kind = 'fill'")
     database.commit()
     database.close()
-    assert [link.name for link in broken(scene.walk())] == ["journal"]
+    assert [link.name for link in broken(scene.walk())] == ["journal", "fill 2 at 11.00"]
+
+
+def changed(wanted: Kind, key: str, **values: Any) -> Callable[[Kind, str, dict[str, Any]], dict[str, Any] | None]:
+    return lambda kind, name, body: {**body, **values} if (kind, name) == (wanted, key) else body
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "values", "name"),
+    [
+        (Kind.ACTIVITY, "a2", {"price": "10.02"}, "fill 3 at 10.01"),
+        (Kind.ACTIVITY, "a2", {"qty": "2"}, "fill 3 at 10.01"),
+        (Kind.ACTIVITY, "a2", {"cum_qty": "4"}, "fill 3 at 10.01"),
+        (Kind.ACTIVITY, "a1", {"side": "sell"}, "fill 2 at 10.00"),
+        (Kind.ACTIVITY, "a1", {"symbol": "IBM"}, "fill 2 at 10.00"),
+        (Kind.ACTIVITY, "a1", {"order_id": "venue-2"}, "fill 2 at 10.00"),
+        (Kind.FILL, "x1", {"side": "sell"}, "fill 2 at 10.00"),
+        (Kind.FILL, "x1", {"instrument_id": "us:IBM"}, "fill 2 at 10.00"),
+        (Kind.ROW, "1Day:70", {"known_at": 78}, "row"),
+        (Kind.ROW, "1Day:70", {"fields": {"close": np.array([10.01])}}, "row"),
+        (Kind.ROW, "1Day:70", {"member": np.array([False])}, "row"),
+        (Kind.ROW, "1Day:70", {"context": {}}, "row"),
+    ],
+)
+def test_a_record_that_says_something_else_breaks_its_link_though_the_chain_holds(
+    scene: Scene, kind: Kind, key: str, values: dict[str, Any], name: str
+) -> None:
+    scene.rewrite(changed(kind, key, **values))
+    assert [link.name for link in broken(scene.walk())] == [name]
+
+
+def test_one_context_value_changes_the_rows_hash(scene: Scene) -> None:
+    def halted(kind: Kind, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        return {**body, "context": {**body["context"], "kill_level": 1}} if kind is Kind.ROW else body
+
+    scene.rewrite(halted)
+    assert [link.name for link in broken(scene.walk())] == ["row"]
+
+
+def test_a_fill_waits_for_the_venues_activity_only_until_the_session_is_closed(scene: Scene) -> None:
+    scene.rewrite(lambda kind, key, body: None if key == "a2" else body)
+    assert [(link.name, link.actual) for link in broken(scene.walk())] == [("fill 3 at 10.01", "the venue's activities hold no such fill")]
+    scene.rewrite(lambda kind, key, body: None if kind is Kind.SESSION_CLOSED else body)
+    links = scene.walk()
+    assert broken(links) == [] and "fill 3 at 10.01, the venue's activity is still to come" in [link.name for link in links]
 
 
 def test_an_edited_or_shortened_ledger_breaks_the_promotion(scene: Scene) -> None:

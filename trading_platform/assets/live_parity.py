@@ -24,7 +24,7 @@ from trading_platform.registry.object_store import ObjectStore
 
 PARITY = Recipe(
     "live_parity",
-    ("features", "engine", "contracts.journal", "assets.parity", "assets.live_parity"),
+    ("features", "engine", "contracts.journal", "contracts.journaled_row", "assets.parity", "assets.live_parity"),
     {"live_journal": Reads.SAME, DAILY.features: Reads.WHOLE, INTRADAY.features: Reads.WHOLE},
 )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trading_platform.contracts.canonical import decode_array
 from trading_platform.contracts.journal import Kind, Record, unpacked
+from trading_platform.contracts.journaled_row import panel_of
 from trading_platform.contracts.panel import Panel
 
 if TYPE_CHECKING:
@@ -79,14 +80,6 @@ class SessionParity:
             return float("nan")
         live, batch = np.array(self.alphas).T
         return 1.0 if np.array_equal(live, batch) else float(spearmanr(live, batch).statistic)
-
-
-def panel_of(body: Mapping[str, Any]) -> Panel:
-    """The panel (T = 1) of a journaled row, to the bit."""
-    axis = [np.array([body[name]], dtype=np.int64) for name in ("timestamp", "known_at", "session")]
-    fields = {name: decode_array(values)[None, :] for name, values in body["fields"].items()}
-    present, member = decode_array(body["present"])[None, :], decode_array(body["member"])[None, :]
-    return Panel(body["timeframe"], tuple(body["instrument_ids"]), *axis, fields, present, member)
 
 
 Start = Callable[[tuple[str, ...], bytes | None], "Program"]

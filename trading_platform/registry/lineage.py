@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from trading_platform.contracts import ids
-from trading_platform.contracts.canonical import canonical_bytes, content_hash, parse, sha256_hex
+from trading_platform.contracts.canonical import canonical_bytes, content_hash, decode_array, parse, sha256_hex
 from trading_platform.contracts.errors import CorruptionError, InputError, TradingError
+from trading_platform.contracts.instruments import lots_of
 from trading_platform.contracts.journal import JournalReader, Kind, Record
+from trading_platform.contracts.journaled_row import panel_of
 from trading_platform.contracts.ledger import LedgerReader
 from trading_platform.contracts.manifest import SOURCE, Manifest
 from trading_platform.registry.bundle import METADATA, bundle_prefix, find_bundle
@@ -123,10 +126,33 @@ def _command(reader: JournalReader, intent: Record) -> Iterator[Link]:
 
 
 def _fills(reader: JournalReader, intent: Record) -> Iterator[Link]:
-    for fill in reader.records(Kind.FILL):
-        if fill.body.get("client_order_id") == intent.key:
-            name = f"fill {fill.body['lots']} at {fill.body['price']}"
-            yield Link(name, f"{reader.path}#{fill.seq}", str(intent.body["side"]), str(fill.body["side"]))
+    """Each fill against the venue's own activity of that execution, found by the order's cumulative quantity (T12)."""
+    fills = [record for record in reader.records(Kind.FILL) if record.body.get("client_order_id") == intent.key]
+    told = {
+        (str(record.body["order_id"]), lots_of(str(record.body["cum_qty"]))): record
+        for record in (reader.records(Kind.ACTIVITY) if fills else ())
+        if record.body["activity_type"] == "FILL"
+    }
+    so_far = 0
+    for fill in fills:
+        so_far += int(fill.body["lots"])
+        name, where = f"fill {fill.body['lots']} at {fill.body['price']}", f"{reader.path}#{fill.seq}"
+        claimed = _execution(fill.body["instrument_id"], fill.body["side"], fill.body["lots"], fill.body["price"])
+        activity = told.get((str(fill.body["venue_order_id"]), so_far))
+        if activity is not None:
+            body = activity.body
+            same = body["symbol"] == intent.body["symbol"] and body["side"] == intent.body["side"]
+            said = _execution(intent.body["instrument_id"], body["side"], body["qty"], body["price"])
+            yield Link(name, where, claimed, said if same else f"the venue filled {body['side']} {body['symbol']}")
+        elif next(reader.records(Kind.SESSION_CLOSED, after=fill.seq), None) is None:
+            ordered = _execution(intent.body["instrument_id"], intent.body["side"], fill.body["lots"], fill.body["price"])
+            yield Link(f"{name}, the venue's activity is still to come", where, claimed, ordered)
+        else:
+            yield Link(name, where, claimed, "the venue's activities hold no such fill")
+
+
+def _execution(instrument_id: str, side: str, quantity: object, price: str) -> str:
+    return f"{side} {lots_of(str(quantity))} {instrument_id} at {Decimal(price).normalize():f}"
 
 
 def _decision(reader: JournalReader, intent: Record, decision: Record, rerun: Rerun, path: Path) -> Iterator[Link]:
@@ -149,10 +175,25 @@ def _decision(reader: JournalReader, intent: Record, decision: Record, rerun: Re
     row = next(
         reader.records(Kind.ROW, key=f"{body['timeframe']}:{body['timestamp']}", session_id=decision.session_id, until=decision.seq), None
     )
-    found = "not in the journal" if row is None else str(row.body["known_at"])
-    yield Link("row", f"{path}#{row.seq}" if row is not None else str(path), str(body["known_at"]), found)
+    where = str(path) if row is None else f"{path}#{row.seq}"
+    yield _attempt("row", where, body["row_hash"], lambda: "not in the journal" if row is None else _row_hash(row))
     content = sha256_hex(canonical_bytes(body))
     yield _again(rerun, decision, f"{path}#{decision.seq}", content)
+
+
+def _row_hash(row: Record) -> str:
+    """The hash of everything the decision read from outside, computed again from the journaled bars and their context."""
+    from trading_platform.engine.context import RowContext, row_hash
+
+    try:
+        given: dict[str, Any] = {
+            name: decode_array(value) if isinstance(value, dict) else value for name, value in row.body["context"].items()
+        }
+        return row_hash(panel_of(row.body), RowContext(**given))
+    except (KeyError, TypeError) as error:
+        raise CorruptionError(
+            f"not a row as this version writes it: {error}", f"record {row.seq}", "use the version that wrote it"
+        ) from error
 
 
 def _again(rerun: Rerun, decision: Record, where: str, content: str) -> Link:
