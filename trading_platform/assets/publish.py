@@ -77,8 +77,8 @@ class Publication(Reader):
         """
         manifest = self.manifest(facts or {})
         stored = self.place.lake.write_file(f"manifests/{self.recipe.asset}", self.partition, manifest.to_bytes(), ".json")
-        said: dict[str, Any] = {**_standard(manifest, self._frame_schema), MANIFEST_KEY: stored.uri, **(metadata or {})}
-        said |= {name: plot(png, name) for name, png in (plots or {}).items()}
+        shown = {name: plot(png, name) for name, png in (plots or {}).items()}  # people read from the top: plots, results, housekeeping
+        said: dict[str, Any] = {**shown, **(metadata or {}), **_standard(manifest, self._frame_schema), MANIFEST_KEY: stored.uri}
         version = dg.DataVersion(manifest.data_version)
         return dg.MaterializeResult(asset_key=self.recipe.asset, metadata=said, data_version=version, check_results=list(check_results))
 
