@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import dagster as dg
 import numpy as np
@@ -13,9 +15,12 @@ from world import World
 
 from trading_platform.assets.bars import BLOCKING_CHECKS, WARNING_CHECKS
 from trading_platform.assets.bundles import CHECKS as BUNDLE_CHECKS
+from trading_platform.assets.bundles import NO_DATA
 from trading_platform.assets.evidence import verdict
 from trading_platform.assets.inputs import latest
+from trading_platform.assets.pipelines import INTRADAY
 from trading_platform.contracts.manifest import UNPARTITIONED
+from trading_platform.registry.bundle import load_bundle, write_bundle
 from trading_platform.research.models import lightgbm
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
@@ -136,6 +141,7 @@ def test_features_that_are_infinite_or_empty_fail(world: World) -> None:
     world.replant("features_daily", "year=2012", first("rsi_14", pl.lit(float("inf"), dtype=pl.Float32)))
     world.judge("features_daily")
     assert outcome(world, "features_daily", "finite") is False
+    refused(world, "features_daily:finite failed", cutoff_of(world))
 
 
 def test_features_shifted_by_one_row_fail_causality(world: World) -> None:
@@ -158,6 +164,7 @@ def test_session_inputs_whose_files_are_damaged_fail(world: World) -> None:
     (world.place.lake.root / universe.uri).write_bytes(b"{}")
     world.judge("session_inputs")
     assert outcome(world, "session_inputs", "readable") is False
+    refused(world, "session_inputs:readable failed", cutoff_of(world))
 
 
 def test_a_leaking_report_fails_and_stops_a_promotion(world: World) -> None:
@@ -181,12 +188,42 @@ def test_a_report_with_an_open_statistical_gate_warns_and_does_not_stop_paper(sh
 
 
 def judge_bundle(world: World) -> dict[str, bool | None]:
-    """Run the bundle's checks on its partition; check -> passed."""
-    from trading_platform.assets.bundles import judge_bundle as judged
-    from trading_platform.assets.pipelines import DAILY
+    """Run the bundle's checks on its partition, as Dagster would; check -> passed."""
+    world.judge("model_bundle", cutoff_of(world))
+    return {name: outcome(world, "model_bundle", name, cutoff_of(world)) for name in BUNDLE_CHECKS}
 
-    results = judged(world.instance, world.place, world.place.store, DAILY, cutoff_of(world))
-    return {str(result.check_name): result.passed for result in results}
+
+def refused_for(world: World, check: str) -> None:
+    """A failed check of the bundle stops its promotion, by name."""
+    refused(world, f"model_bundle[{cutoff_of(world)}]:{check} failed", cutoff_of(world))
+
+
+def rebundle(world: World, onnx: Callable[[bytes], bytes] = lambda data: data, golden_off_by: float = 0.0) -> None:
+    """Store the bundle again with another model file or other golden outputs, every sha256 right, and publish it as the cutoff's."""
+    cutoff = cutoff_of(world)
+    before = world.manifest("model_bundle", cutoff)
+    model = load_bundle(world.place.store, str(before.facts["label"]), str(before.facts["bundle_id"]))
+    config, data = replace(model.config, version=f"{model.config.version}.1"), onnx(model.onnx)
+    told = {"created_at": 1, "lineage": {}}
+    output = model.golden_output + golden_off_by
+    bundle_id = write_bundle(world.place.store, config, data, model.golden_input, output, told, "# planted")
+    facts = {**before.facts, "label": f"{config.name}_v{config.version}", "bundle_id": bundle_id}
+    world.publish("model_bundle", cutoff, before, before.outputs, facts)
+
+
+def with_neighbours(data: bytes) -> bytes:
+    """The model with the mean over its batch taken off every output: each prediction depends on its neighbours."""
+    import onnx
+    from onnx import helper
+
+    model = onnx.load_from_string(data)
+    old = model.graph.output[0]
+    model.graph.node.append(helper.make_node("ReduceMean", [old.name], ["the_mean"], axes=[0], keepdims=1))
+    model.graph.node.append(helper.make_node("Sub", [old.name, "the_mean"], ["relative"]))
+    new = helper.make_tensor_value_info("relative", old.type.tensor_type.elem_type, [None, 1])
+    del model.graph.output[:]
+    model.graph.output.append(new)
+    return bytes(model.SerializeToString())
 
 
 def test_the_stored_bundle_passes_every_technical_gate(shared_world: World) -> None:
@@ -199,6 +236,7 @@ def test_a_bundle_whose_model_was_changed_fails_integrity(world: World) -> None:
     path = world.settings.home / "bundles" / "trading-models" / model / "versions" / f"v{version}" / "model.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert judge_bundle(world)["integrity"] is False
+    refused_for(world, "integrity")
 
 
 def test_a_native_model_that_is_not_the_exported_one_fails_parity(world: World) -> None:
@@ -212,8 +250,39 @@ def test_a_native_model_that_is_not_the_exported_one_fails_parity(world: World) 
     )
     stored = world.place.lake.write_file(native.asset, native.partition, other, ".txt")
     world.publish("model_bundle", cutoff, before, (replace(native, uri=stored.uri, sha256=stored.sha256, size=stored.size),))
-    assert judge_bundle(world)["parity"] is False
-    refused(world, "model_bundle", cutoff)
+    assert judge_bundle(world) == {**dict.fromkeys(BUNDLE_CHECKS, True), "parity": False}
+    refused_for(world, "parity")
+
+
+def test_golden_rows_that_replay_to_something_else_fail(world: World) -> None:
+    rebundle(world, golden_off_by=1e-9)
+    assert judge_bundle(world) == {**dict.fromkeys(BUNDLE_CHECKS, True), "golden": False}
+    refused_for(world, "golden")
+
+
+def test_a_model_whose_predictions_depend_on_their_neighbours_fails_batch_invariance(world: World) -> None:
+    rebundle(world, with_neighbours)
+    assert judge_bundle(world)["batch_invariance"] is False
+    refused_for(world, "batch_invariance")
+
+
+def test_a_model_too_slow_for_its_budget_fails_latency(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = count(0, 101_000_000)  # each reading of the timer is 101 ms behind the one before
+    monkeypatch.setattr("trading_platform.assets.bundles.time", SimpleNamespace(perf_counter_ns=lambda: next(readings)))
+    rebundle(world)
+    assert judge_bundle(world) == {**dict.fromkeys(BUNDLE_CHECKS, True), "latency": False}
+    refused_for(world, "latency")
+
+
+def test_a_check_of_nothing_says_that_there_is_nothing_to_judge(shared_world: World) -> None:
+    """With daily bars alone the intraday pipeline is empty: its checks are green, and no one may take that for evidence."""
+    from trading_platform.assets.bundles import judge_bundle as judged
+    from trading_platform.assets.walk_forward import judge_report
+
+    place, instance = shared_world.place, shared_world.instance
+    results = [*judged(instance, place, place.store, INTRADAY, NO_DATA), *judge_report(instance, place, INTRADAY)]
+    assert len(results) == len(BUNDLE_CHECKS) + 2
+    assert {str(result.metadata["verdict"].value) for result in results} == {"nothing to judge"}
 
 
 def test_an_evaluation_counts_only_for_the_materialization_it_judged(shared_world: World) -> None:

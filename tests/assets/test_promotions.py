@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dagster as dg
 import pytest
 from world import World
@@ -85,6 +87,19 @@ def test_an_unexplained_difference_in_traded_sessions_stops_promotions(world: Wo
     world.instance.report_runless_asset_event(dg.AssetMaterialization("live_parity", partition="default/paper/2014-12-31/1"))
     result = promote(world)
     assert not result.success and "live_parity[default/paper/2014-12-31/1]:unexplained was not run" in reason(result)
+
+
+def test_a_session_whose_difference_nobody_could_explain_stops_promotions(world: World) -> None:
+    session = "default/paper/2014-12-31/1"
+    world.instance.add_dynamic_partitions("sessions", [session])
+    before = world.manifest("features_daily")
+    world.publish("live_parity", session, replace(before, asset="live_parity", partition=session), (), {"unexplained": 1})
+    world.judge("live_parity", session)
+    result = promote(world)
+    assert not result.success and f"live_parity[{session}]:unexplained failed" in reason(result)
+    world.publish("live_parity", session, replace(before, asset="live_parity", partition=session), (), {"unexplained": 0})
+    world.judge("live_parity", session)
+    assert promote(world).success
 
 
 def test_the_second_cutoff_gives_another_bundle_under_another_version(world: World) -> None:

@@ -110,11 +110,12 @@ class World:
             written.span,
         )
 
-    def judge(self, asset: str) -> None:
-        """Run the checks of an asset alone, as Dagster would, against its newest materialization."""
+    def judge(self, asset: str, partition: str | None = None) -> None:
+        """Run the checks of an asset alone, as Dagster would, against its newest materialization (of a partition)."""
         keys = {spec.key for check in self.graph.nodes[asset].checks for spec in check.check_specs}
         job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection=set(), asset_check_selection=keys)
-        job.execute_in_process(instance=self.instance, raise_on_error=False)
+        tags = {} if partition is None else {"dagster/partition": partition}  # a selection of checks has no partitions of its own
+        job.execute_in_process(instance=self.instance, tags=tags, raise_on_error=False)
 
 
 def open_world(home: Path, data: Path) -> World:

@@ -94,17 +94,19 @@ def orders() -> dict[str, pl.DataFrame]:
     return {"orders": frame("orders", made), "fills": frame("fills", [fill("a", 10, 99.0), fill("b", 5, 100.0), fill("b", 5, 99.0)])}
 
 
-def build(place: Workplace, instance: dg.DagsterInstance, total: float = 40.0) -> dg.ExecuteInProcessResult:
-    """Publish everything upstream and materialize the marts in one run."""
-    publish(place, instance, "bars_minute", {"month=2019-02": minutes()})
-    publish(place, instance, "live_journal", {f"{name}/{SESSION}": table for name, table in orders().items()}, SESSION)
-    publish(place, instance, "session_report", {f"pnl/{SESSION}": pnl(total)}, SESSION)
+def build(place: Workplace, instance: dg.DagsterInstance, **given: pl.DataFrame) -> dg.ExecuteInProcessResult:
+    """Publish everything upstream, with some tables (minutes, orders, fills, pnl) as given, and materialize the marts in one run."""
+    tables = {"minutes": minutes(), **orders(), "pnl": pnl(40.0), **given}
+    publish(place, instance, "bars_minute", {"month=2019-02": tables["minutes"]})
+    publish(place, instance, "live_journal", {f"{name}/{SESSION}": tables[name] for name in ("orders", "fills")}, SESSION)
+    publish(place, instance, "session_report", {f"pnl/{SESSION}": tables["pnl"]}, SESSION)
     job = build_definitions(tracking=False, home=str(place.settings.home), profile="demo").resolve_implicit_global_asset_job_def()
     return job.execute_in_process(asset_selection=[dg.AssetKey(name) for name in MARTS], instance=instance, raise_on_error=False)
 
 
 def test_each_mart_is_what_polars_computes_from_the_same_rows(place: Workplace, instance: dg.DagsterInstance) -> None:
-    assert build(place, instance).success
+    result = build(place, instance)
+    assert result.success and failed(result) == set()
     seen = reader(instance, place, *MARTS)
     oracle = (
         minutes()
@@ -130,10 +132,25 @@ def test_each_mart_is_what_polars_computes_from_the_same_rows(place: Workplace, 
     assert not any(step.ran for step in steps)
 
 
-def test_a_session_that_does_not_add_up_fails_dbts_test_as_a_check(place: Workplace, instance: dg.DagsterInstance) -> None:
-    result = build(place, instance, total=41.0)
-    failed = {evaluation.check_name for evaluation in result.get_asset_check_evaluations() if not evaluation.passed}
-    assert failed == {"pnl_adds_up"}
+def with_row(table: pl.DataFrame, row: int, **values: object) -> pl.DataFrame:
+    """The table with some values of one row replaced."""
+    here = pl.int_range(pl.len()) == row
+    return table.with_columns(pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in values.items())
+
+
+def failed(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {evaluation.check_name for evaluation in result.get_asset_check_evaluations() if not evaluation.passed}
+
+
+def test_rows_that_deserve_it_fail_every_test_of_the_project_as_a_check(place: Workplace, instance: dg.DagsterInstance) -> None:
+    """One build over tables each of which is wrong in its own way: a last close above every high, rows without a name, 41 lots filled of
+    30 ordered, parts that miss the equity change by one."""
+    bars = with_row(with_row(with_row(minutes(), 4, close=200.0), 7, instrument_id=None), 8, session=None)
+    wrong = {"minutes": bars, "pnl": with_row(pnl(41.0), 1, session_id=None)}
+    wrong |= {"orders": with_row(orders()["orders"], 2, session_id=None), "fills": with_row(orders()["fills"], 0, lots=31)}
+    by_construction = {"not_null_bars_daily_rollup_minutes", "unique_session_pnl_session_id"}  # a count, and the key that is grouped by
+    every = {test for mart in dbt_manifest.read_marts() for test in mart.tests}
+    assert failed(build(place, instance, **wrong)) == every - by_construction
 
 
 def test_marts_of_nothing_are_empty_tables_with_their_columns(place: Workplace, instance: dg.DagsterInstance) -> None:

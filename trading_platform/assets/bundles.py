@@ -9,6 +9,7 @@ import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
 
+from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.inputs import Materialization, Reads, Recipe, inputs_now, latest
 from trading_platform.assets.models import SEED, TrainingSet, model_upstream, training_set
 from trading_platform.assets.node import Node, of
@@ -240,7 +241,7 @@ def judge_bundle(
     asset = pipeline.asset("model_bundle")
     found = latest(instance, place, asset, partition)
     if found is None or "bundle_id" not in found.manifest.facts:
-        yield from (dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata={"bundle": "none"}) for name in CHECKS)
+        yield from (dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata=NOTHING_TO_JUDGE) for name in CHECKS)
         return
     facts = found.manifest.facts
     try:

@@ -12,6 +12,7 @@ from trading_platform.assets.inputs import Materialization
 from trading_platform.contracts.manifest import UNPARTITIONED
 
 HISTORY = 200
+NOTHING_TO_JUDGE = {"verdict": "nothing to judge"}  # metadata of a check that is green because its asset has no content
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.assets.bars import read_periods, write_periods
+from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.node import Node, of
 from trading_platform.assets.panels import actions_of, cell_frame, cells_of, cutoff_rows, panel_of, present_cells, session_date, set_of
@@ -162,7 +163,7 @@ def judge_features(instance: dg.DagsterInstance, place: Workplace, pipeline: Pip
     asset = pipeline.features
     if not seen.holds(asset):
         yield from (
-            dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata={"cells": 0}) for name in ("finite", "causal")
+            dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata=NOTHING_TO_JUDGE) for name in ("finite", "causal")
         )
         return
     panel, chosen = panel_of(seen, pipeline), set_of(seen, pipeline)

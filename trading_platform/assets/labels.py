@@ -8,6 +8,7 @@ import dagster as dg
 import numpy as np
 
 from trading_platform.assets.bars import read_periods, write_periods
+from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.node import Node, of
 from trading_platform.assets.panels import cell_frame, cells_of, panel_of, present_cells, scatter
@@ -99,7 +100,7 @@ def judge_labels(instance: dg.DagsterInstance, place: Workplace, pipeline: Pipel
     """Against the panel: the last horizon + 1 rows carry no label, and every outcome is known only after the horizon has passed (T7)."""
     seen = reader(instance, place, pipeline.bars, pipeline.asset("universe"), pipeline.labels)
     if not seen.holds(pipeline.labels):
-        return dg.AssetCheckResult(passed=True, metadata={"labels": 0})
+        return dg.AssetCheckResult(passed=True, metadata=NOTHING_TO_JUDGE)
     panel = panel_of(seen, pipeline)
     labels = labels_array(seen, pipeline, panel)
     rows = np.flatnonzero(np.isfinite(labels.values).any(axis=1))

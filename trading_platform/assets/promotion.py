@@ -18,6 +18,7 @@ from trading_platform.assets.resources import Mlflow, Platform
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.ledger import STAGES, LedgerReader
+from trading_platform.contracts.manifest import UNPARTITIONED
 from trading_platform.contracts.model import parse_label
 
 AUTOMATIC = "automatic"
@@ -52,13 +53,15 @@ def refuse_unproven(found: Sequence[Verdict], where: str) -> None:
         )
 
 
-def traded_parity(instance: dg.DagsterInstance) -> list[Verdict]:
-    """The newest verdict on live against batch, once anything was traded: an unexplained difference stops every promotion (T35)."""
-    asset = dg.AssetKey("live_parity")
-    newest = instance.fetch_materializations(asset, limit=1).records
-    if not newest:
-        return []
-    return [verdict(instance, dg.AssetCheckKey(asset, "unexplained"), str(newest[0].partition_key), newest[0].storage_id)]
+def beside_the_bundle(instance: dg.DagsterInstance, pipeline: Pipeline) -> list[Verdict]:
+    """What a bundle is not made of and still stops it: inputs a runner could not read, a traded difference nobody can explain (T35)."""
+    found = []
+    for asset, check in ((pipeline.asset("session_inputs"), "readable"), ("live_parity", "unexplained")):
+        key = dg.AssetKey(asset)
+        for newest in instance.fetch_materializations(key, limit=1).records:
+            partition = newest.partition_key or UNPARTITIONED
+            found.append(verdict(instance, dg.AssetCheckKey(key, check), partition, newest.storage_id))
+    return found
 
 
 def gates_of(found: Sequence[Verdict], pipeline: Pipeline, report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -130,7 +133,7 @@ def publish_promotion(
         raise InputError(f"stage {config.stage!r}", out.recipe.asset, "use candidate, shadow, paper or live")
     bundle = out.facts(pipeline.asset("model_bundle"), out.partition)
     found = verdicts(context.instance, out.inputs.upstream, checks)
-    refuse_unproven([*found, *traded_parity(context.instance)], f"{out.recipe.asset}, partition {out.partition}")
+    refuse_unproven([*found, *beside_the_bundle(context.instance, pipeline)], f"{out.recipe.asset}, partition {out.partition}")
     gates = gates_of(found, pipeline, out.facts(pipeline.asset("walk_forward_report")))
     label, bundle_id = str(bundle["label"]), str(bundle["bundle_id"])
     head = write_ledger(out.place, pipeline, config, label, bundle_id, gates, created_at(context))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.features import STATE_ASSET
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.node import Node, of
@@ -145,7 +146,7 @@ def judge_inputs(place: Workplace, pipeline: Pipeline) -> dg.AssetCheckResult:
 
     root = place.lake.root
     if not pointer_path(root, pipeline.name).is_file():
-        return dg.AssetCheckResult(passed=True, metadata={"files": 0})
+        return dg.AssetCheckResult(passed=True, metadata=NOTHING_TO_JUDGE)
     try:
         inputs = SessionInputs.load(root, pipeline.name)
         refs = [inputs.universe, inputs.corporate_actions, *(ref for state in inputs.states for ref in (state.program, state.factors))]

@@ -9,6 +9,7 @@ import dagster as dg
 import numpy as np
 
 from trading_platform.assets.bars import PERIOD, read_periods
+from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.inputs import Reads, Recipe, latest
 from trading_platform.assets.node import Node, of
 from trading_platform.assets.pipelines import Pipeline
@@ -93,7 +94,7 @@ def judge_universe(instance: dg.DagsterInstance, place: Workplace, pipeline: Pip
 
     found, bars = latest(instance, place, pipeline.asset("universe")), latest(instance, place, pipeline.bars)
     if found is None or bars is None or not found.manifest.outputs:
-        return dg.AssetCheckResult(passed=True, metadata={"sessions": 0})
+        return dg.AssetCheckResult(passed=True, metadata=NOTHING_TO_JUDGE)
     published = read_table(place, found.manifest, "members")
     frame = read_table(place, bars.manifest, f"{PERIOD[pipeline.timeframe][0]}=")
     wrong = [

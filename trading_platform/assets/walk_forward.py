@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.assets.bundles import SIZING, created_at
+from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.features import features_array
 from trading_platform.assets.inputs import Reads, Recipe, latest
 from trading_platform.assets.models import SEED, TrainingSet, before_stretch, model_upstream, predictions_array, training_set, windows_of
@@ -285,7 +286,7 @@ def judge_report(instance: dg.DagsterInstance, place: Workplace, pipeline: Pipel
     gates = {} if found is None else dict(found.manifest.facts.get("gates", {}))
     if not gates:
         return [
-            dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata={"gates": 0})
+            dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata=NOTHING_TO_JUDGE)
             for name in ("leakage", STATISTICAL_CHECK)
         ]
     leakage = gates.get("leakage", {})
