@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import difflib
 import getpass
 import signal
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 1
+    finally:
+        gc.freeze()  # Python's last collections would walk every object of every library, half a second of nothing
 
 
 def _parser(with_simulator: bool) -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ STARTING -> RECONCILING -> READY -> STOPPED, with HALTED, REDUCING or FLATTENING
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.metadata
 import uuid
 from collections.abc import Callable
@@ -211,6 +212,8 @@ class Runner:
         if not self.fold.active.bundle_id:
             await self.swapper.poll(self.day.times.session_at(self.clock.now_ns()))
         warm_up(self.fold.engine, (*self.inputs.fields, *self.external.names))
+        gc.collect()
+        gc.freeze()  # what is here now stays: no later collection walks it while a row waits
         self._connections = self._connected()
         await self._enter(STATE_OF[self.fold.level])
         await self.flattener.step()
