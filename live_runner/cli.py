@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import difflib
+import gc
 import getpass
 import signal
 import sys

@@ -139,10 +139,10 @@ def main(argv: list[str] | None = None) -> int:
             f"trading-platform {arguments.command}: {error.strerror or error}\n  where: {error.filename}\n  fix:   {fix}", file=sys.stderr
         )
         return 1
-    finally:
-        gc.freeze()  # Python's last collections would walk half a million objects of libraries, a second of nothing
     except KeyboardInterrupt:
         return 130
+    finally:
+        gc.freeze()  # Python's last collections would walk half a million objects of libraries, a second of nothing
 
 
 if __name__ == "__main__":
