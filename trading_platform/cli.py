@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import sys
@@ -141,8 +140,6 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    finally:
-        gc.freeze()  # Python's last collections would walk half a million objects of libraries, a second of nothing
 
 
 if __name__ == "__main__":

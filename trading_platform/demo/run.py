@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,7 +37,7 @@ from trading_platform.registry.redis_server import RedisServer
 if TYPE_CHECKING:
     import dagster as dg
 
-LIFT_AHEAD_S = 6.0  # how long the demo waits for a pipeline to end before it lifts what is closed
+LIFT_AHEAD_S = 1.0  # how long the demo waits for a pipeline to end before it lifts what is closed
 TRADED_ASSETS = ("live_journal", "live_parity", "session_report")
 
 
@@ -50,6 +51,7 @@ class Demo:
         self.place = Workplace(settings)
         self.graph: Graph = build_graph()
         self.definitions = build_definitions(**overrides_of(settings))
+        self.trading = 0  # pipelines that still trade
         self._heads: dict[Pipeline, int] = {}
         self._lifted_ahead: set[str] = set()
 
@@ -89,7 +91,9 @@ class Demo:
             while going:
                 ended, _ = wait(going, LIFT_AHEAD_S, FIRST_COMPLETED)
                 for one in ended:
-                    yield going.pop(one), one.result()
+                    pipeline = going.pop(one)
+                    self.trading = len(going)
+                    yield pipeline, one.result()
                 if not ended:
                     self._lift_ahead(list(going.values()))
 
@@ -131,6 +135,8 @@ class Demo:
 
     def _lift_ahead(self, pipelines: Sequence[Pipeline]) -> None:
         """Lift what is closed of journals still being written: another processor trades, this one would wait."""
+        from trading_platform.assets import dbt_cli  # noqa: F401  (a second that the marts need not wait for)
+
         for pipeline in pipelines:
             path = settings_of(self.settings, pipeline).journal_path
             closed = closed_sessions(path, self._heads[pipeline]) if path.is_file() else []
@@ -159,15 +165,25 @@ def run_demo(settings: Settings, screen: Screen | None = None) -> int:
     screen.say("profile demo: limits relaxed for sample data, paper only (trading_platform/profiles/demo.yaml says what and why)")
     with prepare_instance(settings) as instance:
         demo = Demo(settings, instance, screen)
+        gc.freeze()  # what is imported stays: neither the collections to come nor the last one need walk half a million objects
         cutoffs = demo.build()
         traded: dict[Pipeline, Summary] = {}
         walks: dict[Pipeline, Child] = {}
         with ExitStack() as children:
+
+
+            def walk(pipelines: Iterable[Pipeline]) -> None:
+                """Begin to explain an order of each: a walk reads what the assets after trading neither make nor change."""
+                for one in pipelines:
+                    if one not in walks and traded[one].order_id:
+                        walks[one] = children.enter_context(begin_walk(settings_of(settings, one), traded[one].order_id))
+
             for pipeline, summary in demo.trade(cutoffs):
                 traded[pipeline] = summary
-                if summary.order_id:  # the walk reads what the assets after trading neither make nor change
-                    walks[pipeline] = children.enter_context(begin_walk(settings_of(settings, pipeline), summary.order_id))
+                if not demo.trading:
+                    walk([pipeline])
                 demo.lift(summary.sessions)
+            walk(traded)
             demo.build_marts()
             in_order = [pipeline for pipeline in PIPELINES if pipeline in traded]
             links = {pipeline: finish_walk(walks[pipeline]) for pipeline in in_order if pipeline in walks}
