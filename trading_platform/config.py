@@ -26,7 +26,7 @@ from trading_platform.contracts.profile import Profile
 
 PROFILES = Path(__file__).parent / "profiles"
 STRATEGY_CLASSES = ("swing", "intraday")
-READ_ELSEWHERE = (names.ENV_TEST_DATA, names.ENV_CACHE)  # tests; kernel_cache, which must not import this module
+READ_ELSEWHERE = (names.ENV_TEST_DATA, names.ENV_TEST_LONG, names.ENV_CACHE)  # tests; kernel_cache, which must not import this module
 SIGNED_KEYS = ("limit_offset_bps",)
 
 

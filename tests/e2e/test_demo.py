@@ -1,4 +1,7 @@
-"""The whole demo on real bars, twice: 40 names, 6 folds; what was traded, what was re-used, and what breaks a lineage."""
+"""The whole demo on real bars, twice; what was traded, what was re-used, and what breaks a lineage.
+
+40 names and the last 6 folds; `make test-long`: all of both.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from trading_platform.contracts.canonical import decode_array
 from trading_platform.contracts.journal import JournalReader, Kind
 from trading_platform.contracts.ledger import LedgerReader
 
+LONG = bool(os.environ.get(names.ENV_TEST_LONG))
 DATA = Path(os.environ.get(names.ENV_TEST_DATA, "../shared/data/open"))
 UPSTREAM = (
     "bars_daily",
@@ -33,7 +37,7 @@ UPSTREAM = (
 )
 pytestmark = [
     pytest.mark.skipif(not DATA.is_dir(), reason=f"no real bars at {DATA}; set {names.ENV_TEST_DATA}"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200 if LONG else 600),
     pytest.mark.xdist_group("demo"),
 ]
 
@@ -46,10 +50,10 @@ class Home:
         self.runs: list[subprocess.CompletedProcess[str]] = []
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        limits = {"TRADING_MAX_SYMBOLS": "40", "TRADING_MAX_FOLDS": "6"}
+        limits = {} if LONG else {"TRADING_MAX_SYMBOLS": "40", "TRADING_MAX_FOLDS": "6"}
         kept = {k: v for k, v in os.environ.items() if not k.startswith("TRADING_") or k == names.ENV_CACHE}
         command = [sys.executable, "-m", "trading_platform.cli", *words, "--home", str(self.folder), "--data", str(DATA.absolute())]
-        return subprocess.run(command, capture_output=True, text=True, timeout=500, env=kept | limits, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=1000 if LONG else 500, env=kept | limits, check=False)
 
     def demo(self) -> None:
         self.runs.append(self.command("demo"))

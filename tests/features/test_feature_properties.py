@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from trading_platform.contracts import names
 from trading_platform.contracts.panel import Panel
 from trading_platform.features.catalog import registry
 from trading_platform.features.expression import adj, ema, mean
@@ -27,7 +28,7 @@ from trading_platform.features.program import FeatureSet
 
 SETS = (*registry.names(), "every_operator")
 ROWS, WIDTH = 230, 9
-LONG = bool(os.environ.get("TRADING_TEST_LONG"))
+LONG = bool(os.environ.get(names.ENV_TEST_LONG))
 CAMPAIGN = settings(max_examples=100 if LONG else 12, deadline=None, suppress_health_check=list(HealthCheck))
 
 

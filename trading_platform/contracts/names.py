@@ -7,6 +7,7 @@ ENV_BROKER_KEY = "APCA_API_KEY_ID"
 ENV_BROKER_SECRET = "APCA_API_SECRET_KEY"
 ENV_BROKER_URL = "APCA_API_BASE_URL"
 ENV_TEST_DATA = "TRADING_TEST_DATA"
+ENV_TEST_LONG = "TRADING_TEST_LONG"  # set by `make test-long`
 ENV_CACHE = "TRADING_CACHE"  # read by kernel_cache, which imports nothing of ours
 
 # Redis keys (SPEC SWAP-02..05); each account and mode puts its own prefix before them (T24).
