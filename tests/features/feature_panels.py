@@ -14,7 +14,7 @@ from trading_platform.features.operators.table import OPERATORS
 from trading_platform.features.program import FeatureSet, Program
 
 OPTIONAL_FIELDS = ("vix", "sector")
-_PARAMS = {"n": 7, "low": -0.5, "high": 40.0, "q": 0.3}
+_PARAMS = {"n": 7, "low": -0.5, "high": 40.0, "q": 0.3, "tail": 0.2}
 
 
 def clean_panel(seed: int, rows: int, width: int, session_rows: int = 9) -> Panel:
@@ -83,6 +83,8 @@ def expression_of(spec: Operator) -> Expression:
     inputs = (adj("close"), adj("volume"), adj("high"))[: spec.arity]
     if spec.name == "cs_demean":
         inputs = (adj("close"), field("sector"))
+    if spec.name == "bars_since":
+        inputs = (adj("close") > adj("open"),)
     if spec.name == "where":
         inputs = (adj("close") > adj("open"), adj("high"), adj("low"))
     if spec.name == "exp":

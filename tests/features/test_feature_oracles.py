@@ -11,12 +11,16 @@ import talib
 from feature_panels import clean_panel, compute, every_operator, expression_of, with_event, without
 from numpy.typing import NDArray
 
+from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import Panel
 from trading_platform.features import expression, indicators
 from trading_platform.features.expression import (
     Expression,
     adj,
     corr,
+    count,
+    cs_neutralize,
+    cs_winsorize,
     decay_linear,
     ema,
     field,
@@ -33,7 +37,7 @@ from trading_platform.features.expression import (
 from trading_platform.features.operators.table import OPERATORS
 from trading_platform.features.program import FeatureSet, Program
 
-N, Q = 7, 0.3
+N, Q, TAIL = 7, 0.3, 0.2
 Column = NDArray[np.float64]
 
 
@@ -124,6 +128,7 @@ COLUMN_ORACLES: dict[str, Callable[..., Column]] = {
     "le": lambda x, y: np.where(np.isnan(x + y), np.nan, x <= y),
     "equal": lambda x, y: np.where(np.isnan(x + y), np.nan, x == y),
     "where": lambda c, x, y: np.where(np.isnan(c), np.nan, np.where(c != 0.0, x, y)),
+    "bars_since": lambda c: since(c),
 }
 
 
@@ -160,11 +165,27 @@ def demeaned(x: Column, group: Column) -> Column:
     return (x - pd.Series(x).groupby(group).transform("mean")).to_numpy()
 
 
+def neutralized(x: Column, y: Column) -> Column:
+    """Residuals of x on y and a constant by least squares; undefined below two cells."""
+    if x.size < 2:
+        return np.full(x.size, np.nan)
+    design = np.column_stack([np.ones(x.size), (y - y.mean()) / (np.ptp(y) or 1.0)])
+    return x - design @ np.linalg.lstsq(design, x, rcond=None)[0]
+
+
+def since(condition: Column) -> Column:
+    """Bars since the condition was last neither 0 nor undefined."""
+    held = np.flatnonzero(np.nan_to_num(condition) != 0.0)
+    return np.array([t - held[held <= t][-1] if (held <= t).any() else np.nan for t in range(condition.size)], dtype=float)
+
+
 # One row's defined cells of the universe.
 CROSS_ORACLES: dict[str, Callable[..., Column]] = {
     "cs_rank": lambda x: pd.Series(x).rank(pct=True).to_numpy(),
     "cs_zscore": lambda x: ((pd.Series(x) - pd.Series(x).mean()) / pd.Series(x).std()).to_numpy(),
     "cs_demean": demeaned,
+    "cs_winsorize": lambda x: np.clip(x, *np.quantile(x, [TAIL, 1.0 - TAIL])) if x.size else x,
+    "cs_neutralize": neutralized,
 }
 
 
@@ -244,6 +265,29 @@ def test_the_shortest_windows_mean_what_they_say(n: int) -> None:
         windows = np.lib.stride_tricks.sliding_window_view(close, n)
         expected = [np.nan if np.isnan(w).any() else WINDOW_ORACLES[name](w) for w in windows]
         assert_close(got, np.array([np.nan] * (n - 1) + expected))
+
+
+def test_a_count_is_how_often_a_condition_held() -> None:
+    panel = panel_with_gaps()
+    rises = adj("close") > adj("open")
+    got, held = feature(count(rises, N), panel), feature(rises, panel)
+    for s in range(panel.shape[1]):
+        here = panel.present[:, s]
+        assert_close(got[here, s], pd.Series(held[here, s]).rolling(N).sum().to_numpy())
+
+
+def test_tails_that_leave_nothing_are_refused() -> None:
+    for tail in (-0.01, 0.5, float("nan")):
+        with pytest.raises(InputError, match="tail"):
+            cs_winsorize(adj("close"), tail)
+
+
+def test_what_is_neutral_to_a_field_has_no_slope_on_it() -> None:
+    panel = clean_panel(35, 40, 8)
+    left, volume = feature(cs_neutralize(adj("close"), adj("volume")), panel), feature(adj("volume"), panel)
+    for t in range(panel.shape[0]):
+        cells = panel.member[t]
+        assert abs(np.corrcoef(left[t, cells], volume[t, cells])[0, 1]) < 1e-9 and abs(left[t, cells].mean()) < 1e-9
 
 
 def test_every_operator_can_be_written() -> None:

@@ -359,6 +359,16 @@ def bars_since_open() -> Expression:
     return _apply("bars_since_open")
 
 
+def bars_since(condition: Expression) -> Expression:
+    """Present bars since the condition last held (0: now); undefined before it ever did. An undefined condition does not hold."""
+    return _apply("bars_since", condition)
+
+
+def count(condition: Expression, n: int) -> Expression:
+    """How often the condition held in the last n present bars, 0..n."""
+    return sum_(where(condition, 1.0, 0.0), _window("count", n))
+
+
 def overnight() -> Expression:
     """Return from the previous session's last adjusted close to this session's first adjusted open, as a fraction."""
     return session_first(adj("open")) / session_previous(adj("close")) - 1.0
@@ -380,3 +390,15 @@ def cs_zscore(x: Expression) -> Expression:
 def cs_demean(x: Expression, group: Expression | None = None) -> Expression:
     """x minus the mean of its group (a field such as a sector code), or of the whole universe without a group."""
     return _apply("cs_demean", x, 0.0 if group is None else group)
+
+
+def cs_winsorize(x: Expression, tail: float = 0.01) -> Expression:
+    """x limited to its quantiles `tail` and 1 - `tail` (in [0, 0.5)) of the point-in-time universe, linearly interpolated."""
+    if not 0.0 <= tail < 0.5:
+        raise InputError(f"tail {tail}", "features.expression.cs_winsorize", "use a share from 0 to below 0.5")
+    return _apply("cs_winsorize", x, tail=float(tail))
+
+
+def cs_neutralize(x: Expression, y: Expression) -> Expression:
+    """What is left of x after its regression on y and a constant over the point-in-time universe; x less its mean where y is constant."""
+    return _apply("cs_neutralize", x, y)

@@ -100,8 +100,71 @@ def demean(member, x, group, out):
     return made
 
 
+@kernel
+def between(ascending, place):
+    """The value at a place from 0 to n - 1 of n ascending values, linearly interpolated."""
+    below = min(int(place), ascending.size - 2) if ascending.size > 1 else 0
+    above = min(below + 1, ascending.size - 1)
+    share = place - below
+    return ascending[below] * (1.0 - share) + ascending[above] * share
+
+
+@kernel
+def winsorize(member, x, tail, out):
+    """x limited to its quantiles tail and 1 - tail, linearly interpolated."""
+    rows, width = x.shape
+    values, columns = np.empty(width), np.empty(width, np.int64)
+    for t in range(rows):
+        out[t, :] = NAN
+        count = gather(member, x, t, values, columns)
+        if count == 0:
+            continue
+        ascending = np.sort(values[:count])
+        low, high = between(ascending, tail * (count - 1.0)), between(ascending, (1.0 - tail) * (count - 1.0))
+        for k in range(count):
+            out[t, columns[k]] = min(max(values[k], low), high)
+    return 0
+
+
+@kernel
+def neutralize(member, x, y, out):
+    """What is left of x after its regression on y and a constant; x less its mean where y does not move."""
+    rows, width = x.shape
+    values, columns = np.empty(width), np.empty(width, np.int64)
+    made = 0
+    for t in range(rows):
+        out[t, :] = NAN
+        found, count = gather(member, x, t, values, columns), 0
+        for k in range(found):
+            if y[t, columns[k]] == y[t, columns[k]]:
+                values[count], columns[count] = values[k], columns[k]
+                count += 1
+        if count < 2:
+            continue
+        others = np.empty(count)
+        for k in range(count):
+            others[k] = y[t, columns[k]]
+        mine, theirs = values[:count] - ordered_mean(values[:count]), others - ordered_mean(others)
+        spread = ordered_mean(theirs * theirs)
+        slope = ordered_mean(mine * theirs) / spread if spread > 0.0 else 0.0
+        for k in range(count):
+            v = mine[k] - slope * theirs[k]
+            made += is_infinite(v)
+            out[t, columns[k]] = defined(v)
+    return made
+
+
 OPERATORS = (
     Operator("cs_rank", Kind.CROSS_SECTION, rank, 1, "average rank / count among the universe's defined cells, in (0, 1]"),
     Operator("cs_zscore", Kind.CROSS_SECTION, zscore, 1, "(x - mean) / sample standard deviation over the universe's defined cells"),
     Operator("cs_demean", Kind.CROSS_SECTION, demean, 2, "x minus its group's mean over the universe's defined cells"),
+    Operator(
+        "cs_winsorize",
+        Kind.CROSS_SECTION,
+        winsorize,
+        1,
+        "x limited to its quantiles tail and 1 - tail over the universe's defined cells",
+        params=("tail",),
+    ),
+    Operator("cs_neutralize", Kind.CROSS_SECTION, neutralize, 2, "x less its regression on y over the universe's defined cells"),
 )

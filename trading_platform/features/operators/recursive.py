@@ -1,4 +1,4 @@
-"""Operators that carry values from bar to bar: lag, exponential and Wilder's means. State per column, never per chunk."""
+"""Operators that carry values from bar to bar: lag, smoothed means, bars since an event. State per column, never per chunk."""
 
 from __future__ import annotations
 
@@ -40,6 +40,25 @@ def lag(present, dense, lo, ring, head, full, x, n, out):
 
 
 @kernel
+def bars_since(present, dense, lo, since, seen, condition, out):
+    """since (S,): present bars since the condition last held; seen: 1 once it has. An undefined condition does not hold."""
+    rows, width = condition.shape
+    for t in range(rows):
+        for s in range(width):
+            c = lo + s
+            if not present[t, s]:
+                out[t, s] = NAN
+                continue
+            v = condition[t, s]
+            if v < 0.0 or v > 0.0:
+                since[c], seen[c] = 0, 1
+            else:
+                since[c] += seen[c]
+            out[t, s] = since[c] if seen[c] else NAN
+    return 0
+
+
+@kernel
 def smooth(present, dense, lo, value, count, x, n, weight, out):
     """value, count (S,): the smoothed value and how many defined inputs made it (at most n). Seeded by the mean of the first n."""
     rows, width = x.shape
@@ -77,6 +96,10 @@ def _smoothed(_: Params) -> StateShapes:
     return {"value": ((), "f8"), "count": ((), "i8")}
 
 
+def _since(_: Params) -> StateShapes:
+    return {"since": ((), "i8"), "seen": ((), "i8")}
+
+
 def _n(params: Params) -> int:
     return int(params["n"])
 
@@ -105,4 +128,5 @@ OPERATORS = (
         state=_smoothed,
         warm_up=all_but_one,
     ),
+    Operator("bars_since", Kind.WINDOW, bars_since, 1, "present bars since the condition last held", state=_since),
 )
