@@ -288,7 +288,7 @@ class Fold:
 
     @property
     def stepped(self) -> int:
-        """Timestamp of the newest row in the signals' state, 0 for none; `last_row` is behind it, or before it where signals start anew."""
+        """Timestamp of the newest row in the signals' state, 0 for none: that of `last_row`, or an earlier one where signals start anew."""
         return self.engine.signals.program.last_timestamp
 
     # ------------------------------------------------------------ snapshots

@@ -27,7 +27,7 @@ class Recorder:
         self._fold = fold
         self._clock = clock
         self._nobody = nobody  # session id of records before the first session: account/mode
-        self._unsettled: list[Future[tuple[Record, ...]]] = []
+        self.unsettled: list[Future[tuple[Record, ...]]] = []  # heard, perhaps not on disk yet
         self.watched: Callable[[tuple[Record, ...]], None] = lambda records: (
             None
         )  # told what is on disk, after the fold; must return at once
@@ -60,11 +60,11 @@ class Recorder:
         entry = self.entry(kind, key, body)
         told = parse(canonical_bytes(body))
         self._fold.apply(Record(0, entry.session_id, entry.at, kind, key, told, "", ""))  # its place in the chain is not known yet
-        self._unsettled.append(self._journal.submit((entry,)))
+        self.unsettled.append(self._journal.submit((entry,)))
 
     async def settled(self) -> None:
         """Wait until everything heard is on disk. CorruptionError where it cannot be written."""
-        while self._unsettled:
-            waiting, self._unsettled = self._unsettled, []
+        while self.unsettled:
+            waiting, self.unsettled = self.unsettled, []
             written = await asyncio.gather(*(asyncio.wrap_future(future) for future in waiting))
             self.watched(tuple(record for records in written for record in records))

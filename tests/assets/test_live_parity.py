@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from journals import JournalBook
 from world import World
 
-from trading_platform.assets.live_parity import era_of, judge_parity, parity_fold
+from trading_platform.assets.live_parity import before_state, era_of, judge_parity, parity_fold
 from trading_platform.assets.panels import panel_of
 from trading_platform.assets.parity import SessionParity, compare
 from trading_platform.assets.pipelines import DAILY
 from trading_platform.assets.reading import Reader, reader
 from trading_platform.config import load_profile
 from trading_platform.contracts.canonical import canonical_bytes, parse
-from trading_platform.contracts.journal import Kind, Record, packed
+from trading_platform.contracts.journal import JournalReader, Kind, Record, packed
 from trading_platform.contracts.panel import Panel
 from trading_platform.engine.signals import Signals
 from trading_platform.features.catalog.registry import feature_set
@@ -158,6 +160,19 @@ def test_rows_of_another_feature_version_are_not_compared(shared_world: World) -
 
 def test_an_operators_command_explains_no_feature(shared_world: World) -> None:
     assert traded(shared_world, {(3, 5): 1.05}, command=True).unexplained > 0
+
+
+def test_an_era_is_read_from_the_state_that_was_journaled_before_it(tmp_path: Path) -> None:
+    book = JournalBook(tmp_path / "desk-paper.sqlite")
+    for state, name, day in (("s1", "desk/paper/2015-01-01/1", 16436), ("s2", "desk/paper/2015-01-01/2", 16436)):
+        book.add(name, Kind.SNAPSHOT, "signals", {"signals": state})
+        book.add(name, Kind.STATE, "runner", {"state": "READY"})
+        book.opened(name, day)
+        book.add(name, Kind.SNAPSHOT, "fold", {})
+    with JournalReader(tmp_path / "desk-paper.sqlite") as reader:
+        opened = list(reader.records(Kind.SESSION_OPENED))
+        firsts = [next(reader.records(after=before_state(reader, era_of(opened, each.session_id)))).body for each in opened]
+    assert firsts == [{"signals": "s1"}, {"signals": "s2"}]
 
 
 def test_a_repeated_day_begins_a_new_era_and_a_restart_does_not() -> None:

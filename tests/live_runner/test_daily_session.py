@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from market import Exchange, World
@@ -15,6 +16,33 @@ from trading_platform.contracts.journal import JournalReader, Kind
 from trading_platform.contracts.orders import Leg
 
 MOMENTUM = {"returns_21d": 1.0, "returns_5d": 0.5}
+
+
+class SleepsOnlySettled(Runner):
+    """Looks whether anything it folded is not on disk yet when it goes to sleep."""
+
+    slept = 0
+
+    def _build(self) -> None:
+        super()._build()
+        sleep = self.clock.next
+
+        async def watched(*words: Any) -> Any:
+            with self.journal.reader() as reader:
+                told = sum(1 for _ in reader.records(Kind.FILL))
+            assert told == len(self.fold.book.executions) and not self.recorder.unsettled
+            self.slept += 1
+            return await sleep(*words)
+
+        self.clock.next = watched  # type: ignore[method-assign]
+
+
+def test_what_the_venue_said_is_on_disk_before_the_runner_sleeps(
+    daily: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str
+) -> None:
+    daily.stage(redis_url, *daily.bundle("momentum", "1", MOMENTUM))
+    runner = play(daily, exchange(daily).url, SleepsOnlySettled, redis_url=redis_url)
+    assert runner.slept > 24 and len(runner.fold.book.executions) > 10
 
 
 def test_a_daily_stretch_is_what_the_backtest_concludes(

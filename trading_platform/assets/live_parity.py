@@ -19,7 +19,7 @@ from trading_platform.assets.reading import Reader
 from trading_platform.assets.resources import Bundles, Platform
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.errors import CorruptionError
-from trading_platform.contracts.journal import Kind, Record
+from trading_platform.contracts.journal import JournalReader, Kind, Record
 from trading_platform.registry.object_store import ObjectStore
 
 PARITY = Recipe(
@@ -47,9 +47,7 @@ class ParityOfRun:
         """This session and all after it, from where the journal's time last began anew."""
         with journal_of(self._place, session_id) as reader:
             opened = list(reader.records(Kind.SESSION_OPENED))
-            era = era_of(opened, session_id)
-            states = [record.seq for record in reader.records(Kind.SNAPSHOT, key="signals", until=era + 1)]
-            after = min(era, states[-1] - 1) if states else era
+            after = before_state(reader, era_of(opened, session_id))
             found = {record.session_id: SessionParity(record.session_id) for record in opened if record.seq > after}
             rows = list(reader.records(Kind.ROW, after=after))
             if not rows:
@@ -76,6 +74,12 @@ def era_of(opened: Sequence[Record], session_id: str) -> int:
             break
         previous = record
     return start - 1
+
+
+def before_state(reader: JournalReader, era: int) -> int:
+    """Number of the record before the newest signals' state that was journaled when an era began; `era` itself without one."""
+    states = [record.seq for record in reader.records(Kind.SNAPSHOT, key="signals", until=era + 1)]
+    return states[-1] - 1 if states else era
 
 
 def parity_fold(out: Reader, pipeline: Pipeline, sessions: list[int], store: ObjectStore) -> ParityFold:

@@ -53,7 +53,7 @@ def bars_since(present, dense, lo, since, seen, condition, out):
             if v < 0.0 or v > 0.0:
                 since[c], seen[c] = 0, 1
             else:
-                since[c] += seen[c]
+                since[c] += 1
             out[t, s] = since[c] if seen[c] else NAN
     return 0
 
