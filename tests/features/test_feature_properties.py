@@ -174,7 +174,7 @@ def test_only_features_flagged_as_levels_move_when_one_instruments_prices_are_sc
 # --- planted mutants: the properties above must be able to fail -----------------------------------------------------------------------
 
 
-def centred_mean(present, dense, lo, ring, run, head, full, x, n, divisor, out):
+def centred_mean(present, seen, aligned, places, lo, state, x, n, divisor, out):
     """Mutant: the mean over [t - n/2, t + n/2] of the chunk."""
     half = n // 2
     for t in range(x.shape[0]):
@@ -182,7 +182,7 @@ def centred_mean(present, dense, lo, ring, run, head, full, x, n, divisor, out):
     return 0
 
 
-def forgetful_ema(present, dense, lo, x, n, weight, out):
+def forgetful_ema(present, seen, aligned, places, lo, state, x, n, weight, out):
     """Mutant: the state lives in the call and is never saved."""
     value = x[0].copy()
     for t in range(x.shape[0]):
@@ -192,8 +192,8 @@ def forgetful_ema(present, dense, lo, x, n, weight, out):
 
 
 def whole_column_zscore(x, out):
-    """Mutant: mean and deviation over all rows of the chunk."""
-    out[:] = (x - x.mean(axis=0)) / x.std(axis=0)
+    """Mutant: mean and deviation over all cells of the chunk."""
+    out[:] = (x - x.mean()) / x.std()
     return 0
 
 
@@ -205,7 +205,7 @@ def test_a_centred_window_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_state_that_is_not_saved_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    mutant = replace(OPERATORS["ema"], kernel=forgetful_ema, state=lambda _: {})
+    mutant = replace(OPERATORS["ema"], kernel=forgetful_ema, cold=lambda _: ())
     monkeypatch.setitem(OPERATORS, "ema", mutant)
     feature_set = FeatureSet("mutant", "m", {"ema": ema(adj("close"), 8)})
     with pytest.raises(AssertionError, match="bits differ"):

@@ -197,10 +197,10 @@ def test_the_hash_sees_a_change_in_a_kernel_or_in_what_it_calls_and_only_then(mo
 
     before = version(spread), version(average)
 
-    def window_variance(p, n, average, spread, suffix_average, suffix_spread, root):
-        return spread
+    def merged_variance(share, scale, mean, total, suffix_mean, suffix_total, root):
+        return total
 
-    monkeypatch.setattr(rolling_moments, "window_variance", kernels.kernel(window_variance))
+    monkeypatch.setattr(rolling_moments, "merged_variance", kernels.kernel(merged_variance))
     assert version(spread) != before[0]
     assert version(average) == before[1]
 
@@ -227,7 +227,7 @@ def test_syntax_hash_ignores_layout_comments_and_docstrings(tmp_path: Path) -> N
 def test_subexpressions_are_shared() -> None:
     close = adj("close")
     program = Program(FeatureSet("s", "v", {"a": mean(close, 5) + 1.0, "b": mean(adj("close"), 5) * 2.0}), ("us:A",))
-    assert len([key for key, held in program._state.items() if held]) == 1
+    assert len([key for key, (first, last) in program._plan.state.items() if last > first]) == 1
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -16,10 +16,10 @@ from trading_platform import kernel_cache
 PACKAGE = Path(trading_platform.__file__).parent
 CALLER = """
 import numpy as np
-from trading_platform.features.operators.elementwise import add
-o = np.zeros((1, 1))
-add(o + 1, o + 2, o)
-print(o[0, 0])
+from trading_platform.features.operators.cross_section import demean
+o = np.zeros((1, 2))
+demean(np.ones((1, 2), np.bool_), np.array([[1.0, 7.0]]), np.zeros((1, 2)), o)
+print(o[0, 1])
 """
 
 
@@ -44,7 +44,7 @@ def call(tree: Path) -> float:
 
 
 def change_the_called_function(tree: Path) -> None:
-    """`defined` lives in kernel.py; `add` of elementwise.py calls it."""
+    """`defined` lives in kernel.py; `demean` of cross_section.py calls it."""
     path = tree / "trading_platform" / "features" / "operators" / "kernel.py"
     text = path.read_text()
     changed = text.replace("return value if abs(value) <= LARGEST else NAN", "return value + 100.0 if abs(value) <= LARGEST else NAN")

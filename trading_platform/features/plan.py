@@ -1,7 +1,8 @@
 """From a feature set to an execution plan: shared subexpressions, order, buffers, warm-up, content hash. No arrays are touched here.
 
-A plan is a list of levels. Level k first runs the cross-sectional nodes that need level k - 1 at full width, then the column nodes, which
-run block by block in a handful of re-used buffers. A value that a later level or a cross-section needs is kept at full width (`wide`).
+A plan is a list of levels. Level k first runs the nodes that need level k - 1 at full width (cross-sections, and operators whose kernel the
+machine does not know), then its table of column steps, which the machine runs block by block in a handful of re-used buffers (slots). A
+value that a later level or a full-width step needs is kept at full width (`wide`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.errors import InputError
+from trading_platform.features import blocks, machine
 from trading_platform.features.expression import Expression
-from trading_platform.features.operators.kernel import Kind, syntax_hash
+from trading_platform.features.operators.kernel import Kind, Operator, syntax_hash
 from trading_platform.features.operators.table import operator
 
 LEAVES = ("field", "constant")
@@ -59,6 +64,7 @@ def feature_hash(features: Mapping[str, Expression]) -> str:
         {
             "features": {name: x.key for name, x in features.items()},
             "kernels": {name: syntax_hash(operator(name).kernel) for name in sorted({node.operator for node in inner})},
+            "loading": [syntax_hash(blocks.load_field), syntax_hash(blocks.load_present)],
             "arguments": {node.key: list(arguments_of(node)) for node in inner},
         }
     )
@@ -66,9 +72,12 @@ def feature_hash(features: Mapping[str, Expression]) -> str:
 
 def arguments_of(node: Expression) -> tuple[float, ...]:
     """What a node's kernel gets beside state and inputs: its parameters in call order, then what the spec derives from them."""
-    spec = operator(node.operator)
-    params = {name: value for name, value in node.params if not isinstance(value, str)}
+    spec, params = operator(node.operator), _numeric(node)
     return (*(params[name] for name in spec.params), *spec.extra(params))
+
+
+def _numeric(node: Expression) -> dict[str, int | float]:
+    return {name: value for name, value in node.params if not isinstance(value, str)}
 
 
 def check(features: Mapping[str, Expression], where: str) -> None:
@@ -91,67 +100,56 @@ def check(features: Mapping[str, Expression], where: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One kernel call. Inputs and output are buffer slots; for a cross-section they are wide slots."""
+class WideStep:
+    """One kernel call at full width. inputs, out: wide slots."""
 
     node: Expression
     inputs: tuple[int, ...]
     out: int
 
 
-@dataclass(frozen=True, slots=True)
-class FieldLoad:
-    """Copy a panel field's block into a buffer, NaN where absent."""
-
-    name: str
-    out: int
-
-
-@dataclass(frozen=True, slots=True)
-class WideLoad:
-    """Copy a block of a full-width value into a buffer."""
-
-    wide: int
-    out: int
-
-
-@dataclass(frozen=True, slots=True)
-class WideStore:
-    """Keep a buffer at full width."""
-
-    source: int
-    wide: int
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """One value under two names."""
-
-    source: int
-    out: int
-
-
 @dataclass(slots=True)
 class Level:
-    """cross: full-width steps, done first. steps: what each block of columns then does, in order."""
+    """wide_steps: done first. rows: one step each: code, three inputs, output, first and last + 1 row of its state, place of its numbers.
 
-    cross: list[Step] = dataclass_field(default_factory=list)
-    steps: list[Step | FieldLoad | WideLoad | WideStore | Copy] = dataclass_field(default_factory=list)
+    Inputs and output are slots; of LOAD the input is a field, of WIDE_LOAD the input and of WIDE_STORE the output is wide.
+    """
+
+    wide_steps: list[WideStep] = dataclass_field(default_factory=list)
+    rows: list[tuple[int, ...]] = dataclass_field(default_factory=list)
+
+    @property
+    def table(self) -> NDArray[np.int64]:
+        """The steps as the machine reads them, (K, 8) int64."""
+        return np.array(self.rows, np.int64).reshape(len(self.rows), 8)
 
 
 @dataclass(slots=True)
 class Plan:
-    """buffers: how many slots a block needs, the first F are the features' columns. constants: (slot, value). wide: full-width slots."""
+    """slots: how many buffers a block needs, the first F end as the features' columns. constants (., 2) float64: slot, value.
+
+    numbers: arguments of all steps, one after the other. fields: names in LOAD's order. wide: full-width values. state: node key -> first
+    and last + 1 row of its state. cold (R,): a column's state before its first bar.
+    """
 
     levels: list[Level]
-    buffers: int
-    constants: list[tuple[int, float]]
+    slots: int
+    constants: NDArray[np.float64]
+    numbers: NDArray[np.float64]
+    fields: tuple[str, ...]
     wide: int
+    state: dict[str, tuple[int, int]]
+    cold: NDArray[np.float64]
 
 
 def compile_plan(features: Mapping[str, Expression]) -> Plan:
-    """Order the graph into levels and assign buffers; feature f (by sorted name) ends in buffer f."""
+    """Order the graph into levels and assign slots and state rows; feature f (by sorted name) ends in slot f."""
     return _Planner(features).plan()
+
+
+def runs_wide(spec: Operator) -> bool:
+    """True for cross-sections and for operators whose kernel is not among the machine's."""
+    return spec.kind is Kind.CROSS_SECTION or spec.kernel not in machine.CODES
 
 
 class _Planner:
@@ -159,11 +157,15 @@ class _Planner:
         self.names = sorted(features)
         self.features = features
         self.nodes = nodes_of(features)
+        self.fields = fields_of(features)
         self.level: dict[str, int] = {}
         self.wide: dict[str, int] = {}
         self.free: list[int] = []
-        self.buffers = len(self.names)
+        self.slots = len(self.names)
         self.constants: dict[str, int] = {}
+        self.numbers: list[float] = []
+        self.cold: list[float] = []
+        self.state: dict[str, tuple[int, int]] = {}
 
     def plan(self) -> Plan:
         self._assign_levels()
@@ -171,25 +173,27 @@ class _Planner:
         self._assign_wide(last)
         levels = [self._build(k, last) for k in range(last + 1)]
         values = {node.key: float(node.params[0][1]) for node in self.nodes if node.operator == "constant"}
-        return Plan(levels, self.buffers, [(slot, values[key]) for key, slot in self.constants.items()], len(self.wide))
+        constants = np.array([(slot, values[key]) for key, slot in self.constants.items()], np.float64).reshape(len(self.constants), 2)
+        numbers = np.array([*self.numbers, 0.0, 0.0])  # the machine reads two numbers of every step
+        return Plan(levels, self.slots, constants, numbers, self.fields, len(self.wide), self.state, np.array(self.cold))
 
-    def _is_cross(self, node: Expression) -> bool:
-        return node.operator not in LEAVES and operator(node.operator).kind is Kind.CROSS_SECTION
+    def _is_wide(self, node: Expression) -> bool:
+        return node.operator not in LEAVES and runs_wide(operator(node.operator))
 
     def _assign_levels(self) -> None:
         for node in self.nodes:
-            self.level[node.key] = max((self.level[x.key] for x in node.inputs), default=0) + int(self._is_cross(node))
+            self.level[node.key] = max((self.level[x.key] for x in node.inputs), default=0) + int(self._is_wide(node))
 
     def _assign_wide(self, last: int) -> None:
         def keep(node: Expression) -> None:
             self.wide.setdefault(node.key, len(self.wide))
 
         for node in self.nodes:
-            if self._is_cross(node):
+            if self._is_wide(node):
                 keep(node)
             for x in node.inputs:
                 later = self.level[x.key] < self.level[node.key] and x.operator not in LEAVES
-                if self._is_cross(node) or later:
+                if self._is_wide(node) or later:
                     keep(x)
         for name in self.names:
             node = self.features[name]
@@ -199,15 +203,28 @@ class _Planner:
     def _take(self) -> int:
         if self.free:
             return self.free.pop()
-        self.buffers += 1
-        return self.buffers - 1
+        self.slots += 1
+        return self.slots - 1
+
+    def _keep_state(self, node: Expression) -> tuple[int, int]:
+        cold = operator(node.operator).cold(_numeric(node))
+        self.state[node.key] = len(self.cold), len(self.cold) + len(cold)
+        self.cold += cold
+        return self.state[node.key]
+
+    def _step(self, node: Expression, inputs: tuple[int, ...], out: int) -> tuple[int, ...]:
+        at = len(self.numbers)
+        self.numbers += [float(x) for x in arguments_of(node)]
+        a, b, c = (*inputs, 0, 0, 0)[:3]
+        return (machine.CODES[operator(node.operator).kernel], a, b, c, out, *self._keep_state(node), at)
 
     def _build(self, k: int, last: int) -> Level:
         level = Level()
         for node in self.nodes:
-            if self._is_cross(node) and self.level[node.key] == k:
-                level.cross.append(Step(node, tuple(self.wide[x.key] for x in node.inputs), self.wide[node.key]))
-        run = [n for n in self.nodes if not self._is_cross(n) and n.operator not in LEAVES and self.level[n.key] == k]
+            if self._is_wide(node) and self.level[node.key] == k:
+                self._keep_state(node)
+                level.wide_steps.append(WideStep(node, tuple(self.wide[x.key] for x in node.inputs), self.wide[node.key]))
+        run = [n for n in self.nodes if not self._is_wide(n) and n.operator not in LEAVES and self.level[n.key] == k]
         leaves_kept = [n for n in self.nodes if n.operator in LEAVES and n.key in self.wide] if k == 0 else []
         columns = [self.features[name] for name in self.names] if k == last else []
         remaining: dict[str, int] = {}
@@ -218,39 +235,40 @@ class _Planner:
             owner.setdefault(node.key, slot)
         where: dict[str, int] = {}
         for node in leaves_kept:
-            level.steps.append(WideStore(self._fetch(node, k, where, owner, level), self.wide[node.key]))
+            source = self._fetch(node, where, owner, level)
+            level.rows.append((machine.WIDE_STORE, source, 0, 0, self.wide[node.key], 0, 0, 0))
         for node in run:
-            slots = tuple(self._fetch(x, k, where, owner, level) for x in node.inputs)
+            slots = tuple(self._fetch(x, where, owner, level) for x in node.inputs)
             out = owner[node.key] if node.key in owner else self._take()
             where[node.key] = out
-            level.steps.append(Step(node, slots, out))
+            level.rows.append(self._step(node, slots, out))
             if node.key in self.wide:
-                level.steps.append(WideStore(out, self.wide[node.key]))
+                level.rows.append((machine.WIDE_STORE, out, 0, 0, self.wide[node.key], 0, 0, 0))
             self._release(node.inputs, remaining, where, owner)
             if remaining.get(node.key, 0) == 0 and node.key not in owner:
                 self.free.append(where.pop(node.key))
         for slot, node in enumerate(columns):
-            source = self._fetch(node, k, where, owner, level)
+            source = self._fetch(node, where, owner, level)
             if source != slot:
-                level.steps.append(Copy(source, slot))
+                level.rows.append((machine.COPY, source, 0, 0, slot, 0, 0, 0))
         for key, slot in where.items():
             if key not in owner and key not in self.constants:
                 self.free.append(slot)
         return level
 
-    def _fetch(self, node: Expression, k: int, where: dict[str, int], owner: dict[str, int], level: Level) -> int:
+    def _fetch(self, node: Expression, where: dict[str, int], owner: dict[str, int], level: Level) -> int:
         if node.operator == "constant" and node.key not in self.constants:
-            self.buffers += 1
-            self.constants[node.key] = self.buffers - 1
+            self.slots += 1
+            self.constants[node.key] = self.slots - 1
         if node.operator == "constant":
             return self.constants[node.key]
         if node.key not in where:
             slot = owner[node.key] if node.key in owner else self._take()
             where[node.key] = slot
             if node.operator == "field":
-                level.steps.append(FieldLoad(str(node.params[0][1]), slot))
+                level.rows.append((machine.LOAD, self.fields.index(str(node.params[0][1])), 0, 0, slot, 0, 0, 0))
             else:
-                level.steps.append(WideLoad(self.wide[node.key], slot))
+                level.rows.append((machine.WIDE_LOAD, self.wide[node.key], 0, 0, slot, 0, 0, 0))
         return where[node.key]
 
     def _release(self, inputs: tuple[Expression, ...], remaining: dict[str, int], where: dict[str, int], owner: dict[str, int]) -> None:

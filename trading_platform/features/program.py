@@ -1,4 +1,4 @@
-"""A feature set and the program that computes it. Batch steps over thousands of rows, live over one: same kernels, same bits."""
+"""A feature set and the program that computes it. Batch steps over thousands of rows, live over one: same machine, same bits."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.panel import Panel
+from trading_platform.features import blocks, machine
 from trading_platform.features import plan as planning
 from trading_platform.features import state as states
 from trading_platform.features.expression import Expression
-from trading_platform.features.operators import blocks
-from trading_platform.features.operators.kernel import Kind, Operator
+from trading_platform.features.operators.kernel import Kind
 from trading_platform.features.operators.table import operator
 
-BLOCK_COLUMNS = 64
-BLOCK_ROWS = 128
-LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+CHUNK_ROWS = 256
+STRIP_CELLS = CHUNK_ROWS * machine.BLOCK_COLUMNS  # the fields of a strip are copied side by side: few enough to stay in the cache
+WIDE_CELLS = 1 << 23  # full-width values held at once: 64 MiB
+NO_SESSION = np.iinfo(np.int64).min
+NO_MATRIX: dict[type, NDArray[Any]] = {kind: np.empty((0, 0, 0), kind) for kind in (np.float32, np.float64)}
 
 
 @dataclass(frozen=True)
@@ -77,40 +79,34 @@ class FeatureSet:
 
 
 class _Workspace:
-    """Buffers of one thread: B blocks of up to `cells` cells, viewed as (B, t, w); constants are filled in once per view."""
+    """Scratch of one thread: the fields of a strip side by side, and the slots of a block."""
 
-    def __init__(self, plan: planning.Plan, cells: int) -> None:
-        self._flat = np.empty(plan.buffers * cells)
-        self._mask = np.empty(cells, np.bool_)
-        self._plan = plan
-        self.cells = cells
-        self._shape = (0, 0)
-        self.blocks: list[NDArray[np.float64]] = []
-        self.stack = self._flat.reshape(plan.buffers, cells)
-        self.present = self._mask.reshape(1, cells)
+    def __init__(self, plan: planning.Plan) -> None:
+        self._count, self._slots = len(plan.fields), plan.slots
+        self._fields = self._work = np.empty(0)
 
-    def view(self, rows: int, width: int, features: int) -> None:
-        """Set blocks, stack (F, rows, width) and present to this shape."""
-        if self._shape == (rows, width):
-            return
-        whole = self._flat[: self._plan.buffers * rows * width].reshape(self._plan.buffers, rows, width)
-        self.blocks = list(whole)
-        self.stack = whole[:features]
-        self.present = self._mask[: rows * width].reshape(rows, width)
-        for slot, value in self._plan.constants:
-            whole[slot] = value
-        self._shape = (rows, width)
+    def fields(self, rows: int, width: int) -> NDArray[np.float64]:
+        """Room for the fields of a strip, (., rows, width)."""
+        size = self._count * rows * width
+        if self._fields.size < size:
+            self._fields = np.empty(size)
+        return self._fields[:size].reshape(self._count, rows, width)
+
+    def slots(self, rows: int, width: int) -> NDArray[np.float64]:
+        """Room for the slots of a block of this strip."""
+        size = self._slots * max(machine.BLOCK_CELLS, width if rows == 1 else 0)
+        if self._work.size < size:
+            self._work = np.empty(size)
+        return self._work
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """What one call of step works on."""
+    """What one pass over the levels works on: rows top.. of the panel and of the matrix; wide (., rows, S)."""
 
     panel: Panel
     out: NDArray[Any]
-    wide: list[NDArray[np.float64]]
-    start: int
-    rows: int
+    wide: NDArray[np.float64]
 
 
 class Program:
@@ -129,29 +125,23 @@ class Program:
         self.undefined_count = 0
         self._threads = threads
         self._plan = planning.compile_plan(feature_set.features)
-        self._operators: dict[str, Operator] = {}
-        self._arguments: dict[str, tuple[float, ...]] = {}
+        self._tables = [level.table for level in self._plan.levels]
         self._workspaces = threading.local()
-        for level in self._plan.levels:
-            for step in (*level.cross, *level.steps):
-                if isinstance(step, planning.Step):
-                    self._bind(step.node)
         self.reset()
-
-    def _bind(self, node: Expression) -> None:
-        self._operators[node.key] = operator(node.operator)
-        self._arguments[node.key] = planning.arguments_of(node)
 
     def reset(self) -> None:
         """Forget every row: all instruments are cold."""
         width = len(self.instrument_ids)
         self.rows_seen = np.zeros(width, np.int64)
+        self._last_session = np.full(width, NO_SESSION)
         self._timeframe = ""
         self._last_timestamp = 0
-        self._state: dict[str, dict[str, NDArray[Any]]] = {}
-        for key, spec in self._operators.items():
-            shapes = spec.state(dict(zip(spec.params, self._arguments[key], strict=False)))
-            self._state[key] = {name: np.zeros((*shape, width), dtype) for name, (shape, dtype) in shapes.items()}
+        self._state = np.repeat(self._plan.cold[:, None], _padded(width), axis=1)
+
+    def _state_of(self, key: str) -> NDArray[np.float64]:
+        """A node's state, (rows, S), as a view."""
+        first, last = self._plan.state[key]
+        return self._state[first:last, : len(self.instrument_ids)]
 
     @property
     def ready(self) -> NDArray[np.bool_]:
@@ -179,24 +169,30 @@ class Program:
             raise InputError(f"out is {out.dtype} {out.shape}", "Program.step", f"give a C-contiguous float32 or float64 array of {shape}")
         if rows:
             self._advance(panel, out)
-            self.rows_seen += panel.present.sum(axis=0)
             self._timeframe, self._last_timestamp = panel.timeframe, int(panel.timestamp[-1])
         return out
 
     def _advance(self, panel: Panel, out: NDArray[Any]) -> None:
         rows, width = panel.shape
-        wide = [np.empty(min(rows, BLOCK_ROWS) * width) for _ in range(self._plan.wide)]
-        blocks_of = self._column_blocks(rows, width)
-        alone = self._threads == 1 or len(blocks_of) == 1
+        most = max(1, min(rows, CHUNK_ROWS, WIDE_CELLS // max(1, self._plan.wide * width)))
+        room = np.empty(self._plan.wide * most * width)
+        alone = self._threads == 1 or rows * width <= STRIP_CELLS
         with np.errstate(all="ignore"), nullcontext() if alone else ThreadPoolExecutor(self._threads) as pool:
             run = map if pool is None else pool.map
-            for start in range(0, rows, BLOCK_ROWS):
-                count = min(BLOCK_ROWS, rows - start)
-                views = [flat[: count * width].reshape(count, width) for flat in wide]
-                chunk = _Chunk(panel, out, views, start, count)
-                for index in range(len(self._plan.levels)):
-                    self._run_cross(index, chunk)
-                    self.undefined_count += sum(run(partial(self._run_block, index, chunk), blocks_of))
+            for top in range(0, rows, most):
+                count = min(most, rows - top)
+                wide = room[: self._plan.wide * count * width].reshape(self._plan.wide, count, width)
+                chunk = _Chunk(panel.rows(top, top + count), out[top : top + count], wide)
+                for index in range(len(self._tables)):
+                    self._run_wide(index, chunk, run)
+                    strips = self._strips(count)
+                    self.undefined_count += sum(run(partial(self._run_strip, index, chunk), strips))
+                self._note_rows(chunk.panel)
+
+    def _note_rows(self, panel: Panel) -> None:
+        self.rows_seen += panel.present.sum(axis=0)
+        newest = panel.shape[0] - 1 - np.argmax(panel.present[::-1], axis=0)
+        self._last_session = np.where(panel.present.any(axis=0), panel.session[newest], self._last_session)
 
     def _check(self, panel: Panel) -> None:
         where = f"feature set {self.feature_set.name}"
@@ -217,66 +213,67 @@ class Program:
         if self._timeframe and panel.timeframe != self._timeframe:
             raise InputError(f"a {panel.timeframe} panel after {self._timeframe} rows", where, "use one program per timeframe")
 
-    def _column_blocks(self, rows: int, width: int) -> list[tuple[int, int]]:
-        # One row of few thousand columns is cheapest in one call per operator; longer chunks want blocks that stay in the cache.
-        size = width if rows * width <= BLOCK_ROWS * BLOCK_COLUMNS or rows == 1 else BLOCK_COLUMNS
+    def _strips(self, rows: int) -> list[tuple[int, int]]:
+        width, columns = len(self.instrument_ids), machine.BLOCK_COLUMNS
+        size = max(columns, STRIP_CELLS // rows // columns * columns)
         return [(lo, min(lo + size, width)) for lo in range(0, width, size)]
 
-    def _workspace(self, cells: int) -> _Workspace:
+    def _workspace(self) -> _Workspace:
         held = getattr(self._workspaces, "held", None)
-        if held is None or held.cells < cells:
-            held = self._workspaces.held = _Workspace(self._plan, max(cells, BLOCK_ROWS * BLOCK_COLUMNS))
+        if held is None:
+            held = self._workspaces.held = _Workspace(self._plan)
         return held
 
-    def _run_cross(self, index: int, chunk: _Chunk) -> None:
-        for step in self._plan.levels[index].cross:
-            member = chunk.panel.member[chunk.start : chunk.start + chunk.rows]
-            inputs = [chunk.wide[slot] for slot in step.inputs]
-            key = step.node.key
-            self.undefined_count += self._operators[key].kernel(member, *inputs, *self._arguments[key], chunk.wide[step.out])
-
-    def _run_block(self, index: int, chunk: _Chunk, columns: tuple[int, int]) -> int:
-        lo, hi = columns
-        work = self._workspace(chunk.rows * (hi - lo))
-        work.view(chunk.rows, hi - lo, len(self.feature_set.names))
-        panel, slots, made = chunk.panel, work.blocks, 0
-        dense = blocks.load_present(panel.present, chunk.start, lo, work.present)
-        session = panel.session[chunk.start : chunk.start + chunk.rows]
-        for step in self._plan.levels[index].steps:
-            if isinstance(step, planning.Step):
-                made += self._call(step, work, dense, session, lo)
-            elif isinstance(step, planning.FieldLoad):
-                made += blocks.load_field(panel.fields[step.name], work.present, chunk.start, lo, slots[step.out])
-            elif isinstance(step, planning.WideLoad):
-                blocks.load_block(chunk.wide[step.wide], lo, slots[step.out])
-            elif isinstance(step, planning.WideStore):
-                blocks.store_block(slots[step.source], lo, chunk.wide[step.wide])
+    def _run_wide(self, index: int, chunk: _Chunk, run: Any) -> None:
+        for step in self._plan.levels[index].wide_steps:
+            spec = operator(step.node.operator)
+            inputs, arguments, out = [chunk.wide[slot] for slot in step.inputs], planning.arguments_of(step.node), chunk.wide[step.out]
+            if spec.kind is Kind.CROSS_SECTION:
+                rows = chunk.panel.shape[0]
+                cuts = np.linspace(0, rows, min(rows, self._threads) + 1).astype(int)
+                parts = [slice(a, b) for a, b in pairwise(cuts)]
+                call = partial(_across, spec.kernel, chunk.panel.member, inputs, arguments, out)
+                self.undefined_count += sum(run(call, parts))
             else:
-                slots[step.out][:] = slots[step.source]
-        if index == len(self._plan.levels) - 1:
-            if chunk.out.dtype == np.float32:
-                made += blocks.keep_within(work.stack, LARGEST_FLOAT32)
-            blocks.write_features(work.stack, chunk.start, lo, chunk.out)
-        return made
+                self._run_foreign(step.node, chunk.panel, inputs, arguments, out)
 
-    def _call(self, step: planning.Step, work: _Workspace, dense: bool, session: NDArray[np.int64], lo: int) -> int:
-        key = step.node.key
-        spec, arguments = self._operators[key], self._arguments[key]
-        inputs = [work.blocks[slot] for slot in step.inputs]
-        out = work.blocks[step.out]
+    def _run_foreign(
+        self, node: Expression, panel: Panel, inputs: list[NDArray[np.float64]], arguments: tuple[float, ...], out: NDArray[np.float64]
+    ) -> None:
+        """An operator that the machine does not know, called for all columns at once."""
+        spec, (first, last) = operator(node.operator), self._plan.state[node.key]
+        state = self._state[first:last]
+        seen, places = self.rows_seen.astype(np.float64), np.empty(panel.shape[1], np.int64)
+        opens, here = np.empty(panel.shape, np.bool_), np.empty(panel.shape, np.bool_)
+        blocks.load_present(panel.present, panel.session, self._last_session.copy(), here, opens)
         if spec.kind is Kind.ELEMENTWISE:
-            return spec.kernel(*inputs, *arguments, out)
-        state = self._state[key].values()
-        if spec.kind is Kind.WINDOW:
-            return spec.kernel(work.present, dense, lo, *state, *inputs, *arguments, out)
-        return spec.kernel(work.present, session, lo, *state, *inputs, *arguments, out)
+            made = spec.kernel(*(x.ravel() for x in inputs), *arguments, out.ravel())
+        elif spec.kind is Kind.WINDOW:
+            made = spec.kernel(here, seen, False, places, 0, state, *inputs, *arguments, out)
+        else:
+            made = spec.kernel(here, opens, 0, state, *inputs, *arguments, out)
+        self.undefined_count += made
+
+    def _run_strip(self, index: int, chunk: _Chunk, columns: tuple[int, int]) -> int:
+        lo, hi = columns
+        plan, panel, rows = self._plan, chunk.panel, chunk.panel.shape[0]
+        work = self._workspace()
+        fields = work.fields(rows, hi - lo)
+        for k, name in enumerate(plan.fields):
+            fields[k] = panel.fields[name][:, lo:hi]
+        matrix = {**NO_MATRIX}
+        if index == len(self._tables) - 1:
+            matrix[chunk.out.dtype.type] = chunk.out
+        return machine.advance(
+            self._tables[index], plan.numbers, plan.constants, plan.slots, fields, panel.present, panel.session, self.rows_seen,
+            self._last_session, self._state, chunk.wide, work.slots(rows, hi - lo), matrix[np.float32], matrix[np.float64], lo,
+        )  # fmt: skip
 
     def state_bytes(self) -> bytes:
-        """The whole state as one .npz (feature hash, instrument axis, rows seen); equal states give equal bytes."""
-        arrays = {f"{key}.{name}": array for key, held in self._state.items() for name, array in held.items()}
-        return states.encode(
-            states.ProgramState(self.feature_set.hash, self.instrument_ids, self._timeframe, self._last_timestamp, self.rows_seen, arrays)
-        )
+        """The whole state as one .npz (feature hash, instrument axis, rows and sessions seen); equal states give equal bytes."""
+        arrays = {key: self._state_of(key) for key, (first, last) in self._plan.state.items() if last > first}
+        version, newest = self.feature_set.hash, (self._timeframe, self._last_timestamp)
+        return states.encode(states.ProgramState(version, self.instrument_ids, *newest, self.rows_seen, self._last_session, arrays))
 
     def load_state(self, data: bytes) -> None:
         """Take over a saved state, re-indexed to this program's instruments; those it does not know start cold.
@@ -288,21 +285,27 @@ class Program:
         if saved.feature_hash != self.feature_set.hash:
             what = f"the state belongs to feature version {saved.feature_hash[:12]}, the program computes {self.feature_set.hash[:12]}"
             raise InputError(what, where, "load the state of this version, or replay the bars from the start")
+        for key, (first, last) in self._plan.state.items():
+            held = saved.arrays.get(key)
+            if last > first and (held is None or held.shape[0] != last - first or held.dtype != np.float64):
+                raise CorruptionError(f"state array {key[:12]} is missing or unfitting", where, "load another state, or replay the bars")
         place = {name: column for column, name in enumerate(saved.instrument_ids)}
         own = [column for column, name in enumerate(self.instrument_ids) if name in place]
         theirs = [place[self.instrument_ids[column]] for column in own]
-        loaded: dict[str, dict[str, NDArray[Any]]] = {}
-        for key, held in self._state.items():
-            loaded[key] = {}
-            for name, array in held.items():
-                source = saved.arrays.get(f"{key}.{name}")
-                if source is None or source.shape[:-1] != array.shape[:-1] or source.dtype != array.dtype:
-                    raise CorruptionError(
-                        f"state array {key[:12]}.{name} is missing or unfitting", where, "load another state, or replay the bars"
-                    )
-                loaded[key][name] = np.zeros_like(array)
-                loaded[key][name][..., own] = source[..., theirs]
-        rows_seen = np.zeros_like(self.rows_seen)
-        rows_seen[own] = saved.rows_seen[theirs]
-        self._state, self.rows_seen = loaded, rows_seen
+        self.reset()
+        for key, (first, last) in self._plan.state.items():
+            if last > first:
+                self._state_of(key)[:, own] = saved.arrays[key][:, theirs]
+        self.rows_seen[own], self._last_session[own] = saved.rows_seen[theirs], saved.last_session[theirs]
         self._timeframe, self._last_timestamp = saved.timeframe, saved.last_timestamp
+
+
+def _padded(width: int) -> int:
+    """Columns of the state's rows: an odd number of cache lines, so that the rows of one column do not fall on each other in the cache."""
+    lines = -(-width // 8)
+    return 8 * (lines + 1 - lines % 2)
+
+
+def _across(kernel: Any, member: NDArray[np.bool_], inputs: list[NDArray[Any]], arguments: Any, out: NDArray[Any], part: slice) -> int:
+    """A cross-section over some rows."""
+    return int(kernel(member[part], *(x[part] for x in inputs), *arguments, out[part]))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trading_platform.contracts.canonical import canonical_bytes, parse
 from trading_platform.contracts.errors import CorruptionError
 
-FORMAT = 1
+FORMAT = 2
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: archives of one state are one string of bytes
 _HEADER = "header.json"
 _FIX = "fetch the state again from the feature asset, or replay the bars from the start"
@@ -24,7 +24,8 @@ _FIX = "fetch the state again from the feature asset, or replay the bars from th
 class ProgramState:
     """feature_hash: the version that made it. instrument_ids: the S columns. timeframe, last_timestamp: the newest row seen (0: none).
 
-    rows_seen: (S,) int64. arrays: "<node key>.<name>" -> (..., S) float64 or int64.
+    rows_seen, last_session: (S,) int64, present bars so far and the day number of the newest one's session. arrays: node key -> (rows, S)
+    float64.
     """
 
     feature_hash: str
@@ -32,6 +33,7 @@ class ProgramState:
     timeframe: str
     last_timestamp: int
     rows_seen: NDArray[np.int64]
+    last_session: NDArray[np.int64]
     arrays: Mapping[str, NDArray[Any]]
 
 
@@ -47,7 +49,7 @@ def encode(state: ProgramState) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(_HEADER, _EPOCH), canonical_bytes(header))
-        for name, array in sorted({"rows_seen": state.rows_seen, **state.arrays}.items()):
+        for name, array in sorted({"rows_seen": state.rows_seen, "last_session": state.last_session, **state.arrays}.items()):
             content = io.BytesIO()
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
             np.lib.format.write_array(content, np.ascontiguousarray(little), allow_pickle=False)
@@ -64,12 +66,13 @@ def decode(data: bytes) -> ProgramState:
             arrays = {name[: -len(".npy")]: np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False) for name in names}
         if header["format"] != FORMAT:
             raise CorruptionError(f"feature state of format {header['format']}, expected {FORMAT}", "features.state", _FIX)
-        rows_seen = arrays.pop("rows_seen")
+        rows_seen, last_session = arrays.pop("rows_seen"), arrays.pop("last_session")
         ids = tuple(str(x) for x in header["instrument_ids"])
-        state = ProgramState(str(header["feature_hash"]), ids, str(header["timeframe"]), int(header["last_timestamp"]), rows_seen, arrays)
+        named = str(header["feature_hash"]), ids, str(header["timeframe"]), int(header["last_timestamp"])
+        state = ProgramState(*named, rows_seen, last_session, arrays)
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, OSError, NotImplementedError) as error:
         raise CorruptionError(f"not a feature state: {error}", "features.state", _FIX) from error
-    for name, array in {"rows_seen": rows_seen, **arrays}.items():
+    for name, array in {"rows_seen": rows_seen, "last_session": last_session, **arrays}.items():
         if array.shape[-1:] != (len(ids),):
             raise CorruptionError(f"state array {name} has shape {array.shape} for {len(ids)} instruments", "features.state", _FIX)
     return state

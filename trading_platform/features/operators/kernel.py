@@ -1,15 +1,18 @@
 """How a kernel is written and described: the decorator, the spec, the arithmetic every kernel shares.
 
-A kernel runs one operator over a chunk of T rows and W neighbouring columns (time outer, column inner). It reads and writes
-C-contiguous float64 (T, W) blocks and returns how many infinities it made undefined. State arrays are zero when cold and have shape
-(..., S); column j of the block is column lo + j of the state. A call is, by kind:
+A kernel runs one operator over a block of T rows and W neighbouring columns (time outer, column inner). It reads and writes C-contiguous
+float64 (T, W) blocks and returns how many infinities it made undefined. Its state is one float64 (R, S) array whose cold columns equal
+`Operator.cold`; column s of the block is column lo + s of the state. A call is, by kind:
 
     ELEMENTWISE    kernel(*inputs, *params, out)
-    WINDOW         kernel(present, dense, lo, *state, *inputs, *params, out)       dense: every cell of the block is present
-    SESSION        kernel(present, session, lo, *state, *inputs, *params, out)     session: (T,) int64 day numbers
+    WINDOW         kernel(present, seen, aligned, places, lo, state, *inputs, *params, out)
+    SESSION        kernel(present, opens, lo, state, *inputs, *params, out)
     CROSS_SECTION  kernel(member, *inputs, *params, out)                           all columns at once, no state
 
-Inputs hold NaN where a cell is absent or undefined, never an infinity; outputs keep that promise through `defined`.
+present (T, W) bool: the bars of the block. seen (W,) float64: present bars of each column before the block. aligned: every cell is present
+and every column has seen the same number of bars, so that a row may be done as a vector. places (W,) int64: scratch. opens (T, W) bool:
+the cell is its column's first present bar of an exchange session. Inputs hold NaN where a cell is absent or undefined, never an
+infinity; outputs keep that promise through `defined`.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ LARGEST = float(np.finfo(np.float64).max)
 NAN = math.nan
 
 kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
+inlined = numba.njit(nogil=True, error_model="numpy", forceinline=True)  # for kernels so short that a call would cost as much
 
 
 class Kind(Enum):
@@ -45,16 +49,11 @@ class Kind(Enum):
 
 
 Params = Mapping[str, int | float]
-StateShapes = dict[str, tuple[tuple[int, ...], str]]
-StateOf = Callable[[Params], StateShapes]
+ColdOf = Callable[[Params], tuple[float, ...]]
 ExtraOf = Callable[[Params], tuple[float, ...]]
 
 
-def _no_state(_: Params) -> StateShapes:
-    return {}
-
-
-def _no_extra(_: Params) -> tuple[float, ...]:
+def _nothing(_: Params) -> tuple[float, ...]:
     return ()
 
 
@@ -71,8 +70,8 @@ def all_but_one(params: Params) -> int:
 class Operator:
     """Spec of one operator; the property tests, the oracle table and the docs are generated from it.
 
-    params: names in call order; extra: further arguments derived from them. state: name -> (shape without S, dtype), in call order.
-    warm_up: present bars it adds to those of its inputs.
+    params: names in call order; extra: further arguments derived from them. cold: a column's state before its first bar, one number per
+    state row. warm_up: present bars it adds to those of its inputs.
     """
 
     name: str
@@ -81,8 +80,8 @@ class Operator:
     arity: int
     summary: str
     params: tuple[str, ...] = ()
-    extra: ExtraOf = _no_extra
-    state: StateOf = _no_state
+    extra: ExtraOf = _nothing
+    cold: ColdOf = _nothing
     warm_up: Callable[[Params], int] = _no_bars
 
 
@@ -125,9 +124,17 @@ def is_infinite(value):
 
 
 @kernel
-def share_one_place(head, full, lo, hi):
-    """True if columns lo..hi-1 stand at the same place of their windows, so that one row may be done as a vector."""
-    for s in range(lo + 1, hi):  # noqa: SIM110  (a kernel: numba knows loops)
-        if head[s] != head[lo] or full[s] != full[lo]:
-            return False
-    return True
+def begin(seen, aligned, n, places):
+    """Where each column's next bar goes in a ring of n (aligned: of the first column only, it stands for all)."""
+    for s in range(1 if aligned else places.size):
+        places[s] = int(seen[s] - n * math.floor(seen[s] / n))  # exact below 2^53, and done as a vector: integers divide one by one
+
+
+@kernel
+def advance(here, n, places):
+    """Move the place of each column that had a bar; return how many rings are now full (place n)."""
+    full = 0
+    for s in range(places.size):
+        places[s] += here[s]
+        full += places[s] == n
+    return full

@@ -2,102 +2,87 @@
 
 from __future__ import annotations
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, all_but_one, kernel, share_one_place
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, begin, kernel
 
 
 @kernel
-def lag(present, dense, lo, ring, head, full, x, n, out):
-    """ring (n, S): the last n present values; head: where the next one goes; full: 1 once the ring has been filled."""
+def lag(present, seen, aligned, places, lo, state, x, n, out):
+    """state: n ring rows, the last n present values."""
     rows, width = x.shape
-    hi = lo + width
-    if dense and share_one_place(head, full, lo, hi):
-        p, f = head[lo], full[lo]
+    begin(seen, aligned, n, places)
+    if aligned:
+        p = places[0]
         for t in range(rows):
-            cells, values, result = ring[p, lo:hi], x[t], out[t]
+            cells, values, result = state[p, lo : lo + width], x[t], out[t]
             for s in range(width):
-                result[s] = cells[s] if f else NAN
+                result[s] = cells[s]
+            for s in range(width):
                 cells[s] = values[s]
-            p += 1
-            if p == n:
-                p, f = 0, 1
-        for s in range(lo, hi):
-            head[s], full[s] = p, f
+            p = p + 1 if p + 1 < n else 0
         return 0
-    for s in range(width):
-        c = lo + s
-        p, f = head[c], full[c]
-        for t in range(rows):
+    for t in range(rows):
+        for s in range(width):
             if not present[t, s]:
                 out[t, s] = NAN
                 continue
-            out[t, s] = ring[p, c] if f else NAN
-            ring[p, c] = x[t, s]
-            p += 1
-            if p == n:
-                p, f = 0, 1
-        head[c], full[c] = p, f
+            p = places[s]
+            out[t, s], state[p, lo + s] = state[p, lo + s], x[t, s]
+            places[s] = p + 1 if p + 1 < n else 0
     return 0
 
 
 @kernel
-def bars_since(present, dense, lo, since, seen, condition, out):
-    """since (S,): present bars since the condition last held; seen: 1 once it has. An undefined condition does not hold."""
+def bars_since(present, seen, aligned, places, lo, state, condition, out):
+    """state: present bars since the condition last held, NaN before it ever did. An undefined condition does not hold."""
     rows, width = condition.shape
+    since = state[0, lo : lo + width]
     for t in range(rows):
         for s in range(width):
-            c = lo + s
             if not present[t, s]:
                 out[t, s] = NAN
                 continue
             v = condition[t, s]
-            if v < 0.0 or v > 0.0:
-                since[c], seen[c] = 0, 1
-            else:
-                since[c] += 1
-            out[t, s] = since[c] if seen[c] else NAN
+            since[s] = 0.0 if v < 0.0 or v > 0.0 else since[s] + 1.0
+            out[t, s] = since[s]
     return 0
 
 
 @kernel
-def smooth(present, dense, lo, value, count, x, n, weight, out):
-    """value, count (S,): the smoothed value and how many defined inputs made it (at most n). Seeded by the mean of the first n."""
+def smooth(present, seen, aligned, places, lo, state, x, n, weight, out):
+    """state: the smoothed value, how many defined inputs made it (at most n). Seeded by the mean of the first n."""
     rows, width = x.shape
-    hi = lo + width
-    values, counts = value[lo:hi], count[lo:hi]
-    warm = dense
+    values, counts = state[0, lo : lo + width], state[1, lo : lo + width]
+    warm = True
     for s in range(width):
         warm = warm and counts[s] == n
     if warm:
         for t in range(rows):
-            inputs, result = x[t], out[t]
+            inputs, result, here = x[t], out[t], present[t]
             for s in range(width):
                 v, old = inputs[s], values[s]
                 new = old + weight * (v - old)
                 values[s] = new if v == v else old
-                result[s] = values[s]
+            for s in range(width):
+                result[s] = values[s] if here[s] else NAN
         return 0
     for t in range(rows):
         for s in range(width):
             v, k = x[t, s], counts[s]
             if v == v:
-                k = min(k + 1, n + 1)
+                k = min(k + 1.0, n + 1.0)
                 values[s] += (weight if k > n else 1.0 / k) * (v - values[s])
-                k = min(k, n)
+                k = min(k, float(n))
                 counts[s] = k
             out[t, s] = values[s] if present[t, s] and k == n else NAN
     return 0
 
 
-def _ring(params: Params) -> StateShapes:
-    return {"ring": ((int(params["n"]),), "f8"), "head": ((), "i8"), "full": ((), "i8")}
+def _ring(params: Params) -> tuple[float, ...]:
+    return (NAN,) * int(params["n"])
 
 
-def _smoothed(_: Params) -> StateShapes:
-    return {"value": ((), "f8"), "count": ((), "i8")}
-
-
-def _since(_: Params) -> StateShapes:
-    return {"since": ((), "i8"), "seen": ((), "i8")}
+def _smoothed(_: Params) -> tuple[float, ...]:
+    return (0.0, 0.0)
 
 
 def _n(params: Params) -> int:
@@ -105,7 +90,7 @@ def _n(params: Params) -> int:
 
 
 OPERATORS = (
-    Operator("lag", Kind.WINDOW, lag, 1, "the value n present bars ago", ("n",), state=_ring, warm_up=_n),
+    Operator("lag", Kind.WINDOW, lag, 1, "the value n present bars ago", ("n",), cold=_ring, warm_up=_n),
     Operator(
         "ema",
         Kind.WINDOW,
@@ -114,7 +99,7 @@ OPERATORS = (
         "exponential mean of weight 2 / (n + 1), seeded by the mean of the first n defined values",
         ("n",),
         extra=lambda params: (2.0 / (params["n"] + 1.0),),
-        state=_smoothed,
+        cold=_smoothed,
         warm_up=all_but_one,
     ),
     Operator(
@@ -125,8 +110,8 @@ OPERATORS = (
         "exponential mean of weight 1 / n, seeded by the mean of the first n defined values",
         ("n",),
         extra=lambda params: (1.0 / params["n"],),
-        state=_smoothed,
+        cold=_smoothed,
         warm_up=all_but_one,
     ),
-    Operator("bars_since", Kind.WINDOW, bars_since, 1, "present bars since the condition last held", state=_since),
+    Operator("bars_since", Kind.WINDOW, bars_since, 1, "present bars since the condition last held", cold=lambda _: (NAN,)),
 )

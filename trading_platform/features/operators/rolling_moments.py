@@ -1,9 +1,10 @@
 """Sums and central moments over the last n present bars, by the two-block scheme: nothing is ever subtracted.
 
-The bars of a column are cut into blocks of n. While a block fills, `ring[p]` takes its p-th value; entries above p still hold suffix
+The bars of a column are cut into blocks of n. While a block fills, ring row p takes its p-th value; rows above p still hold suffix
 aggregates of the previous block, so the window at p is (suffix of the previous block from p + 1) merged with (the current block so far).
 When the block is full, one pass from its end turns its values into suffix aggregates in place. A 1e300 or a NaN leaves no trace once it has
-left the window. A row whose columns all stand at one place is done as a vector; otherwise each column runs alone, same arithmetic.
+left the window. A cold ring holds NaN, so the window is undefined until it is full. Aligned rows are done as vectors, short loops of few
+arrays each so that the compiler sees they do not overlap; otherwise each cell stands at its column's place. Same arithmetic, same bits.
 """
 
 from __future__ import annotations
@@ -11,83 +12,84 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from trading_platform.features.operators.kernel import (
+    LARGEST,
     NAN,
+    ColdOf,
     ExtraOf,
     Kind,
     Operator,
     Params,
-    StateOf,
-    StateShapes,
+    advance,
     all_but_one,
+    begin,
     defined,
     is_infinite,
     kernel,
-    share_one_place,
 )
 
 
 @kernel
-def close_sums(ring, run, lo, hi, n):
+def close_sums(state, lo, hi, n):
     """Turn the full block of columns lo..hi-1 into suffix sums."""
     for j in range(n - 2, -1, -1):
-        below, above = ring[j, lo:hi], ring[j + 1, lo:hi]
+        below, above = state[j, lo:hi], state[j + 1, lo:hi]
         for s in range(below.size):
             below[s] += above[s]
-    run[lo:hi] = 0.0
+    state[n + 1, lo:hi] = 0.0
 
 
 @kernel
-def close_sum(ring, c, n):
+def close_sum(state, c, n):
     """The same for one column."""
+    total = state[n - 1, c]
     for j in range(n - 2, -1, -1):
-        ring[j, c] += ring[j + 1, c]
+        total = state[j, c] + total
+        state[j, c] = total
+    state[n + 1, c] = 0.0
 
 
 @kernel
-def sums(present, dense, lo, ring, run, head, full, x, n, divisor, out):
-    """ring (n + 1, S): see the module; its last row stays 0. run (S,): sum of the current block. Result: window sum / divisor."""
+def sums(present, seen, aligned, places, lo, state, x, n, divisor, out):
+    """Window sum / divisor. state: n ring rows, a row that stays 0, the sum of the current block."""
     rows, width = x.shape
     hi = lo + width
-    made = 0
-    if dense and share_one_place(head, full, lo, hi):
-        p, f, running = head[lo], full[lo], run[lo:hi]
+    running, made = state[n + 1, lo:hi], 0
+    begin(seen, aligned, n, places)
+    if aligned:
+        p = places[0]
         for t in range(rows):
-            values, result, cells, suffix = x[t], out[t], ring[p, lo:hi], ring[p + 1, lo:hi]
-            if f or p + 1 == n:
-                for s in range(width):
-                    total = running[s] + values[s]
-                    running[s], cells[s] = total, values[s]
-                    v = (suffix[s] + total) / divisor
-                    made += is_infinite(v)
-                    result[s] = defined(v)
-            else:
-                for s in range(width):
-                    running[s], cells[s], result[s] = running[s] + values[s], values[s], NAN
+            values, result, cells, suffix = x[t], out[t], state[p, lo:hi], state[p + 1, lo:hi]
+            for s in range(width):
+                total = running[s] + values[s]
+                running[s], cells[s] = total, values[s]
+                v = (suffix[s] + total) / divisor
+                made += is_infinite(v)
+                result[s] = defined(v)
             p += 1
             if p == n:
-                close_sums(ring, run, lo, hi, n)
-                p, f = 0, 1
-        for s in range(lo, hi):
-            head[s], full[s] = p, f
+                close_sums(state, lo, hi, n)
+                p = 0
         return made
-    for s in range(width):
-        c = lo + s
-        p, f, total = head[c], full[c], run[c]
-        for t in range(rows):
-            if not present[t, s]:
-                out[t, s] = NAN
-                continue
-            total += x[t, s]
-            ring[p, c] = x[t, s]
-            v = (ring[p + 1, c] + total) / divisor if f or p + 1 == n else NAN
-            made += is_infinite(v)
-            out[t, s] = defined(v)
-            p += 1
-            if p == n:
-                close_sum(ring, c, n)
-                p, f, total = 0, 1, 0.0
-        head[c], full[c], run[c] = p, f, total
+    suffix = np.empty(width)
+    for t in range(rows):
+        values, result, here = x[t], out[t], present[t]
+        for s in range(width):
+            running[s] = running[s] + values[s] if here[s] else running[s]
+        for s in range(width):
+            p = places[s]
+            suffix[s], state[p, lo + s] = state[p + 1, lo + s], values[s]  # of an absent bar: the place is free until its bar comes
+        for s in range(width):
+            v = (suffix[s] + running[s]) / divisor
+            made += is_infinite(v) & here[s]
+            result[s] = v if here[s] & (abs(v) <= LARGEST) else NAN
+        if advance(here, n, places):
+            for s in range(width):
+                if places[s] == n:
+                    places[s] = 0
+                    close_sum(state, lo + s, n)
     return made
 
 
@@ -100,12 +102,12 @@ def welford(v, inverse, mean, total):
 
 
 @kernel
-def close_squares(ring, squares, average, spread, lo, hi, n):
-    """Turn the full block of columns lo..hi-1 into suffix means (ring) and suffix sums of squared deviations (squares)."""
-    means, totals = average[lo:hi], spread[lo:hi]
+def close_squares(state, lo, hi, n):
+    """Turn the full block of columns lo..hi-1 into suffix means (rows 0..) and suffix sums of squared deviations (rows n..)."""
+    means, totals = state[2 * n, lo:hi], state[2 * n + 1, lo:hi]
     means[:], totals[:] = 0.0, 0.0
     for j in range(n - 1, -1, -1):
-        inverse, cells, suffix = 1.0 / (n - j), ring[j, lo:hi], squares[j, lo:hi]
+        inverse, cells, suffix = 1.0 / (n - j), state[j, lo:hi], state[n + j, lo:hi]
         for s in range(means.size):
             mean, total = welford(cells[s], inverse, means[s], totals[s])
             means[s], totals[s], cells[s], suffix[s] = mean, total, mean, total
@@ -113,88 +115,89 @@ def close_squares(ring, squares, average, spread, lo, hi, n):
 
 
 @kernel
-def close_square(ring, squares, c, n):
+def close_square(state, c, n):
     """The same for one column."""
     mean, total = 0.0, 0.0
     for j in range(n - 1, -1, -1):
-        mean, total = welford(ring[j, c], 1.0 / (n - j), mean, total)
-        ring[j, c], squares[j, c] = mean, total
+        mean, total = welford(state[j, c], 1.0 / (n - j), mean, total)
+        state[j, c], state[n + j, c] = mean, total
+    state[2 * n, c], state[2 * n + 1, c] = 0.0, 0.0
 
 
 @kernel
-def window_variance(p, n, average, spread, suffix_average, suffix_spread, root):
-    """Merge the current block (p + 1 values) with the previous block's suffix (n - p - 1 values); divide by n - 1."""
-    total = spread
-    if p + 1 < n:
-        delta = suffix_average - average
-        total = spread + suffix_spread + delta * delta * ((p + 1.0) * (n - p - 1.0) / n)
-    v = total / (n - 1.0)
+def merged_variance(share, scale, mean, total, suffix_mean, suffix_total, root):
+    """Merge the current block with the previous block's suffix (share: product of their counts / n); scale: 1 / (n - 1)."""
+    delta = suffix_mean - mean
+    v = (total + suffix_total + delta * delta * share) * scale
     return math.sqrt(v) if root else v
 
 
 @kernel
-def variance(present, dense, lo, ring, squares, average, spread, head, full, x, n, root, out):
-    """ring, squares (n + 1, S): values / suffix means and suffix squares; average, spread (S,): Welford's state of the current block."""
+def variance(present, seen, aligned, places, lo, state, x, n, root, out):
+    """state: n ring rows (values, then suffix means), n rows of suffix squares, mean and squares of the current block."""
     rows, width = x.shape
     hi = lo + width
-    made = 0
-    if dense and share_one_place(head, full, lo, hi):
-        p, f, averages, spreads = head[lo], full[lo], average[lo:hi], spread[lo:hi]
+    means, totals, scale, made = state[2 * n, lo:hi], state[2 * n + 1, lo:hi], 1.0 / (n - 1.0), 0
+    begin(seen, aligned, n, places)
+    if aligned:
+        p = places[0]
         for t in range(rows):
-            values, result, cells = x[t], out[t], ring[p, lo:hi]
-            above, above_squares = ring[p + 1, lo:hi], squares[p + 1, lo:hi]
-            inverse, known = 1.0 / (p + 1.0), f or p + 1 == n
+            values, result, inverse = x[t], out[t], 1.0 / (p + 1.0)
             for s in range(width):
-                mean, square = welford(values[s], inverse, averages[s], spreads[s])
-                averages[s], spreads[s], cells[s] = mean, square, values[s]
-                r = window_variance(p, n, mean, square, above[s], above_squares[s], root) if known else NAN
-                made += is_infinite(r)
-                result[s] = defined(r)
+                means[s], totals[s] = welford(values[s], inverse, means[s], totals[s])
+            cells = state[p, lo:hi]
+            for s in range(width):
+                cells[s] = values[s]
+            if p + 1 < n:
+                above, squares, share = state[p + 1, lo:hi], state[n + p + 1, lo:hi], (p + 1.0) * (n - p - 1.0) / n
+                for s in range(width):
+                    result[s] = merged_variance(share, scale, means[s], totals[s], above[s], squares[s], root)
+            else:
+                for s in range(width):
+                    result[s] = merged_variance(0.0, scale, means[s], totals[s], means[s], 0.0, root)
+            for s in range(width):
+                made += is_infinite(result[s])
+                result[s] = defined(result[s])
             p += 1
             if p == n:
-                close_squares(ring, squares, average, spread, lo, hi, n)
-                p, f = 0, 1
-        for s in range(lo, hi):
-            head[s], full[s] = p, f
+                close_squares(state, lo, hi, n)
+                p = 0
         return made
-    for s in range(width):
-        c = lo + s
-        p, f, mean, square = head[c], full[c], average[c], spread[c]
-        for t in range(rows):
-            if not present[t, s]:
-                out[t, s] = NAN
-                continue
-            mean, square = welford(x[t, s], 1.0 / (p + 1.0), mean, square)
-            ring[p, c] = x[t, s]
-            r = window_variance(p, n, mean, square, ring[p + 1, c], squares[p + 1, c], root) if f or p + 1 == n else NAN
-            made += is_infinite(r)
-            out[t, s] = defined(r)
-            p += 1
-            if p == n:
-                close_square(ring, squares, c, n)
-                p, f, mean, square = 0, 1, 0.0, 0.0
-        head[c], full[c], average[c], spread[c] = p, f, mean, square
+    above, squares, cells = np.empty(width), np.empty(width), np.empty(width)
+    for t in range(rows):
+        values, result, here = x[t], out[t], present[t]
+        for s in range(width):
+            mean, total = welford(values[s], 1.0 / (places[s] + 1.0), means[s], totals[s])
+            means[s], totals[s] = mean if here[s] else means[s], total if here[s] else totals[s]
+        for s in range(width):
+            p, q = places[s], min(places[s] + 1, n - 1)
+            above[s], squares[s], state[p, lo + s] = state[q, lo + s], state[n + q, lo + s], values[s]
+        for s in range(width):
+            q = places[s] + 1.0
+            whole = q == n
+            share, mean, square = q * (n - q) / n, means[s] if whole else above[s], 0.0 if whole else squares[s]
+            cells[s] = merged_variance(share, scale, means[s], totals[s], mean, square, root)
+        for s in range(width):
+            made += is_infinite(cells[s]) & here[s]
+            result[s] = cells[s] if here[s] & (abs(cells[s]) <= LARGEST) else NAN
+        if advance(here, n, places):
+            for s in range(width):
+                if places[s] == n:
+                    places[s] = 0
+                    close_square(state, lo + s, n)
     return made
 
 
-def _sum_state(params: Params) -> StateShapes:
-    return {"ring": ((int(params["n"]) + 1,), "f8"), "run": ((), "f8"), "head": ((), "i8"), "full": ((), "i8")}
+def _sum_state(params: Params) -> tuple[float, ...]:
+    return (NAN,) * int(params["n"]) + (0.0, 0.0)
 
 
-def _variance_state(params: Params) -> StateShapes:
-    rows = (int(params["n"]) + 1,)
-    return {
-        "ring": (rows, "f8"),
-        "squares": (rows, "f8"),
-        "average": ((), "f8"),
-        "spread": ((), "f8"),
-        "head": ((), "i8"),
-        "full": ((), "i8"),
-    }
+def _variance_state(params: Params) -> tuple[float, ...]:
+    return (NAN,) * (2 * int(params["n"])) + (0.0, 0.0)
 
 
-def _windowed(name: str, run: Callable[..., int], summary: str, state: StateOf, extra: ExtraOf) -> Operator:
-    return Operator(name, Kind.WINDOW, run, 1, summary, ("n",), extra=extra, state=state, warm_up=all_but_one)
+def _windowed(name: str, run: Callable[..., int], summary: str, cold: ColdOf, extra: ExtraOf) -> Operator:
+    return Operator(name, Kind.WINDOW, run, 1, summary, ("n",), extra=extra, cold=cold, warm_up=all_but_one)
 
 
 OPERATORS = (

@@ -7,17 +7,18 @@ from collections.abc import Callable
 import numpy as np
 
 from trading_platform.features.operators.kernel import (
+    LARGEST,
     NAN,
+    ColdOf,
     ExtraOf,
     Kind,
     Operator,
     Params,
-    StateOf,
-    StateShapes,
+    advance,
     all_but_one,
+    begin,
     defined,
     kernel,
-    share_one_place,
 )
 
 
@@ -28,102 +29,109 @@ def larger(a, b):
 
 
 @kernel
-def close_extremes(ring, lo, hi, n):
+def close_extremes(state, lo, hi, n):
     """Turn the full block of columns lo..hi-1 into suffix maxima."""
     for j in range(n - 2, -1, -1):
-        below, above = ring[j, lo:hi], ring[j + 1, lo:hi]
+        below, above = state[j, lo:hi], state[j + 1, lo:hi]
         for s in range(below.size):
             below[s] = larger(below[s], above[s])
 
 
 @kernel
-def close_extreme(ring, c, n):
+def close_extreme(state, c, n):
     """The same for one column."""
     for j in range(n - 2, -1, -1):
-        ring[j, c] = larger(ring[j, c], ring[j + 1, c])
+        state[j, c] = larger(state[j, c], state[j + 1, c])
 
 
 @kernel
-def extremes(present, dense, lo, ring, run, head, full, x, n, side, out):
-    """Window maximum of side * x, times side (side -1 gives the minimum). ring (n, S), run (S,) as in rolling_moments."""
+def extremes(present, seen, aligned, places, lo, state, x, n, side, out):
+    """Window maximum of side * x, times side (side -1 gives the minimum). state: n ring rows, the current block's maximum."""
     rows, width = x.shape
     hi = lo + width
-    if dense and share_one_place(head, full, lo, hi):
-        p, f, running = head[lo], full[lo], run[lo:hi]
+    running = state[n, lo:hi]
+    begin(seen, aligned, n, places)
+    if aligned:
+        p = places[0]
         for t in range(rows):
-            values, result, cells, suffix = x[t], out[t], ring[p, lo:hi], ring[min(p + 1, n - 1), lo:hi]
+            values, result, cells = x[t], out[t], state[p, lo:hi]
             for s in range(width):
-                v = side * values[s]
-                best = v if p == 0 else larger(running[s], v)
-                running[s] = best
-                whole = best if p + 1 == n else larger(best, suffix[s])
-                cells[s] = v
-                result[s] = defined(side * whole) if f or p + 1 == n else NAN
+                cells[s] = side * values[s]
+            if p == 0:
+                running[:] = cells
+            else:
+                for s in range(width):
+                    running[s] = larger(running[s], cells[s])
+            suffix = state[p + 1, lo:hi]  # of the full block: its own maximum
+            for s in range(width):
+                result[s] = defined(side * larger(running[s], suffix[s]))
             p += 1
             if p == n:
-                close_extremes(ring, lo, hi, n)
-                p, f = 0, 1
-        for s in range(lo, hi):
-            head[s], full[s] = p, f
+                close_extremes(state, lo, hi, n)
+                p = 0
         return 0
-    for s in range(width):
-        c = lo + s
-        p, f, best = head[c], full[c], run[c]
-        for t in range(rows):
-            if not present[t, s]:
-                out[t, s] = NAN
-                continue
-            v = side * x[t, s]
-            best = v if p == 0 else larger(best, v)
-            whole = best if p + 1 == n else larger(best, ring[p + 1, c])
-            ring[p, c] = v
-            out[t, s] = defined(side * whole) if f or p + 1 == n else NAN
-            p += 1
-            if p == n:
-                close_extreme(ring, c, n)
-                p, f = 0, 1
-        head[c], full[c], run[c] = p, f, best
+    suffix = np.empty(width)
+    for t in range(rows):
+        values, result, here = x[t], out[t], present[t]
+        for s in range(width):
+            v = side * values[s]
+            best = v if places[s] == 0 else larger(running[s], v)
+            running[s] = best if here[s] else running[s]
+        for s in range(width):
+            p = places[s]
+            suffix[s], state[p, lo + s] = state[p + 1, lo + s], side * values[s]  # of an absent bar: the place is free until its bar comes
+        for s in range(width):
+            v = side * larger(running[s], suffix[s])
+            result[s] = v if here[s] & (abs(v) <= LARGEST) else NAN
+        if advance(here, n, places):
+            for s in range(width):
+                if places[s] == n:
+                    places[s] = 0
+                    close_extreme(state, lo + s, n)
     return 0
 
 
 @kernel
-def extreme_ages(present, dense, lo, ring, places, best, place, head, full, x, n, side, out):
-    """Bars since the window's largest side * x; of equals the newest counts. ring, places (n, S): suffix extremes and where they stand."""
+def extreme_ages(present, seen, aligned, places, lo, state, x, n, side, out):
+    """Bars since the window's largest side * x; of equals the newest counts.
+
+    state: n ring rows of (suffix) extremes, n rows of their places, the current block's extreme and its place.
+    """
     rows, width = x.shape
-    for s in range(width):
-        c = lo + s
-        p, f, top, at = head[c], full[c], best[c], place[c]
-        for t in range(rows):
+    begin(seen, False, n, places)
+    for t in range(rows):
+        for s in range(width):
+            c = lo + s
             if not present[t, s]:
                 out[t, s] = NAN
                 continue
+            p, top, at = places[s], state[2 * n, c], state[2 * n + 1, c]
             v = side * x[t, s]
             if p == 0 or v >= top or v != v:
-                top, at = v, p
+                top, at = v, float(p)
             q = p + 1
-            r = float(p - at)
+            r = p - at
             if q < n:
-                r = float(p + n - places[q, c]) if ring[q, c] > top else r
-                r = r if f and ring[q, c] == ring[q, c] else NAN
-            ring[p, c] = v
+                r = p + n - state[n + q, c] if state[q, c] > top else r
+                r = r if state[q, c] == state[q, c] else NAN
             out[t, s] = r if top == top else NAN
-            p = q
-            if p == n:
-                close_ages(ring, places, c, n)
-                p, f = 0, 1
-        head[c], full[c], best[c], place[c] = p, f, top, at
+            state[p, c], state[2 * n, c], state[2 * n + 1, c] = v, top, at
+            if q == n:
+                close_ages(state, c, n)
+                q = 0
+            places[s] = q
     return 0
 
 
 @kernel
-def close_ages(ring, places, c, n):
+def close_ages(state, c, n):
     """Turn column c's full block into suffix extremes and their places."""
-    places[n - 1, c] = n - 1
+    state[2 * n - 1, c] = n - 1
     for j in range(n - 2, -1, -1):
-        if ring[j, c] > ring[j + 1, c] or ring[j, c] != ring[j, c]:
-            places[j, c] = j
+        if state[j, c] > state[j + 1, c] or state[j, c] != state[j, c]:
+            state[n + j, c] = j
         else:
-            ring[j, c], places[j, c] = ring[j + 1, c], places[j + 1, c]
+            state[j, c], state[n + j, c] = state[j + 1, c], state[n + j + 1, c]
 
 
 @kernel
@@ -176,49 +184,48 @@ def interpolated(ordered, n, q):
 
 
 @kernel
-def sorted_window(present, dense, lo, ring, ordered, held, head, full, x, n, q, out):
-    """Rank of the newest value (q < 0) or quantile q. ring (n, S): the window; ordered (n, S): its defined values, held (S,) of them."""
+def sorted_window(present, seen, aligned, places, lo, state, x, n, q, out):
+    """Rank of the newest value (q < 0) or quantile q. state: n ring rows, n rows of their defined values ascending, how many."""
     rows, width = x.shape
+    begin(seen, False, n, places)
     own = np.empty(n + 1)
     for s in range(width):
         c = lo + s
-        p, f, count = head[c], full[c], held[c]
-        own[:n] = ordered[:, c]
+        p, count = places[s], int(state[2 * n, c])
+        own[:count] = state[n : n + count, c]
         for t in range(rows):
             if not present[t, s]:
                 out[t, s] = NAN
                 continue
             v = x[t, s]
-            count = replace_oldest(own, count, ring[p, c] if f else NAN, v)
-            ring[p, c] = v
-            p += 1
-            if p == n:
-                p, f = 0, 1
+            count = replace_oldest(own, count, state[p, c], v)
+            state[p, c] = v
+            p = p + 1 if p + 1 < n else 0
             if count == n:
                 out[t, s] = place_of(own, n, v) if q < 0.0 else interpolated(own, n, q)
             else:
                 out[t, s] = NAN
-        ordered[:, c] = own[:n]
-        head[c], full[c], held[c] = p, f, count
+        state[n : n + count, c], state[n + count : 2 * n, c] = own[:count], 0.0
+        state[2 * n, c] = count
     return 0
 
 
-def _extreme_state(params: Params) -> StateShapes:
-    return {"ring": ((int(params["n"]),), "f8"), "run": ((), "f8"), "head": ((), "i8"), "full": ((), "i8")}
+def _extreme_state(params: Params) -> tuple[float, ...]:
+    return (NAN,) * int(params["n"]) + (0.0,)
 
 
-def _age_state(params: Params) -> StateShapes:
-    rows = (int(params["n"]),)
-    return {"ring": (rows, "f8"), "places": (rows, "i8"), "best": ((), "f8"), "place": ((), "i8"), "head": ((), "i8"), "full": ((), "i8")}
+def _age_state(params: Params) -> tuple[float, ...]:
+    n = int(params["n"])
+    return (NAN,) * n + (0.0,) * n + (NAN, 0.0)
 
 
-def _sorted_state(params: Params) -> StateShapes:
-    rows = (int(params["n"]),)
-    return {"ring": (rows, "f8"), "ordered": (rows, "f8"), "held": ((), "i8"), "head": ((), "i8"), "full": ((), "i8")}
+def _sorted_state(params: Params) -> tuple[float, ...]:
+    n = int(params["n"])
+    return (NAN,) * n + (0.0,) * (n + 1)
 
 
-def _windowed(name: str, run: Callable[..., int], summary: str, state: StateOf, extra: ExtraOf) -> Operator:
-    return Operator(name, Kind.WINDOW, run, 1, summary, ("n",), extra=extra, state=state, warm_up=all_but_one)
+def _windowed(name: str, run: Callable[..., int], summary: str, cold: ColdOf, extra: ExtraOf) -> Operator:
+    return Operator(name, Kind.WINDOW, run, 1, summary, ("n",), extra=extra, cold=cold, warm_up=all_but_one)
 
 
 OPERATORS = (
@@ -235,7 +242,7 @@ OPERATORS = (
         1,
         "linearly interpolated quantile q of the last n present bars",
         ("n", "q"),
-        state=_sorted_state,
+        cold=_sorted_state,
         warm_up=all_but_one,
     ),
 )

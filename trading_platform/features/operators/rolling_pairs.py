@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, all_but_one, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, begin, defined, is_infinite, kernel
 
 COVARIANCE, CORRELATION, BETA = 0, 1, 2
 
@@ -21,20 +21,21 @@ def result_of(mode, n, xx, yy, xy):
 
 
 @kernel
-def pairs(present, dense, lo, rings, block, head, full, x, y, n, mode, out):
-    """rings (5, n + 1, S): x, y, then suffix mean x, mean y, squares x, squares y, products; block (5, S): those of the current block."""
+def pairs(present, seen, aligned, places, lo, state, x, y, n, mode, out):
+    """state: five times n ring rows (x, y, then their suffix means; suffix squares x, squares y, products), the same five of the block."""
     rows, width = x.shape
     made = 0
-    for s in range(width):
-        c = lo + s
-        p, f = head[c], full[c]
-        mx, my, xx, yy, xy = block[0, c], block[1, c], block[2, c], block[3, c], block[4, c]
-        for t in range(rows):
+    begin(seen, False, n, places)
+    block = state[5 * n :]
+    for t in range(rows):
+        for s in range(width):
+            c = lo + s
             if not present[t, s]:
                 out[t, s] = NAN
                 continue
-            u, v = x[t, s], y[t, s]
-            rings[0, p, c], rings[1, p, c] = u, v
+            p, u, v = places[s], x[t, s], y[t, s]
+            mx, my, xx, yy, xy = block[0, c], block[1, c], block[2, c], block[3, c], block[4, c]
+            state[p, c], state[n + p, c] = u, v
             q = p + 1
             du, dv = u - mx, v - my
             mx += du * (1.0 / q)
@@ -42,51 +43,47 @@ def pairs(present, dense, lo, rings, block, head, full, x, y, n, mode, out):
             xx += du * (u - mx)
             yy += dv * (v - my)
             xy += du * (v - my)
+            block[0, c], block[1, c], block[2, c], block[3, c], block[4, c] = mx, my, xx, yy, xy
             if q == n:
-                r = result_of(mode, n, xx, yy, xy)
-            elif f:
-                a, b = rings[0, q, c] - mx, rings[1, q, c] - my
-                share = q * (n - q) / n
-                r = result_of(
-                    mode, n, xx + rings[2, q, c] + a * a * share, yy + rings[3, q, c] + b * b * share, xy + rings[4, q, c] + a * b * share
-                )
+                close_pairs(state, c, n)
+                q = 0
             else:
-                r = NAN
+                a, b, share = state[q, c] - mx, state[n + q, c] - my, q * (n - q) / n
+                xx += state[2 * n + q, c] + a * a * share
+                yy += state[3 * n + q, c] + b * b * share
+                xy += state[4 * n + q, c] + a * b * share
+            r = result_of(mode, n, xx, yy, xy)
             made += is_infinite(r)
             out[t, s] = defined(r)
-            p = q
-            if p == n:
-                close_pairs(rings, c, n)
-                p, f, mx, my, xx, yy, xy = 0, 1, 0.0, 0.0, 0.0, 0.0, 0.0
-        head[c], full[c] = p, f
-        block[0, c], block[1, c], block[2, c], block[3, c], block[4, c] = mx, my, xx, yy, xy
+            places[s] = q
     return made
 
 
 @kernel
-def close_pairs(rings, c, n):
+def close_pairs(state, c, n):
     """Turn column c's full block into suffix means, squares and products."""
     mx, my, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
     for j in range(n - 1, -1, -1):
-        u, v = rings[0, j, c], rings[1, j, c]
+        u, v = state[j, c], state[n + j, c]
         du, dv = u - mx, v - my
         mx += du * (1.0 / (n - j))
         my += dv * (1.0 / (n - j))
         xx += du * (u - mx)
         yy += dv * (v - my)
         xy += du * (v - my)
-        rings[0, j, c], rings[1, j, c], rings[2, j, c], rings[3, j, c], rings[4, j, c] = mx, my, xx, yy, xy
+        state[j, c], state[n + j, c], state[2 * n + j, c], state[3 * n + j, c], state[4 * n + j, c] = mx, my, xx, yy, xy
+    state[5 * n :, c] = 0.0
 
 
-def _state(params: Params) -> StateShapes:
-    return {"rings": ((5, int(params["n"]) + 1), "f8"), "block": ((5,), "f8"), "head": ((), "i8"), "full": ((), "i8")}
+def _state(params: Params) -> tuple[float, ...]:
+    return (NAN,) * (5 * int(params["n"])) + (0.0,) * 5
 
 
 def _paired(name: str, mode: int, summary: str) -> Operator:
     def extra(_: Params) -> tuple[float, ...]:
         return (mode,)
 
-    return Operator(name, Kind.WINDOW, pairs, 2, summary, ("n",), extra=extra, state=_state, warm_up=all_but_one)
+    return Operator(name, Kind.WINDOW, pairs, 2, summary, ("n",), extra=extra, cold=_state, warm_up=all_but_one)
 
 
 OPERATORS = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, all_but_one, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, begin, defined, is_infinite, kernel
 
 
 @kernel
@@ -38,46 +38,48 @@ def excess_kurtosis(n, m2, m4):
 
 
 @kernel
-def shape(present, dense, lo, rings, block, head, full, x, n, fourth, out):
-    """rings (4, n + 1, S): values, then suffix mean and moment sums; block (4, S): those of the current block."""
+def shape(present, seen, aligned, places, lo, state, x, n, fourth, out):
+    """state: four times n ring rows (values, then suffix means; suffix moment sums), the same four of the current block."""
     rows, width = x.shape
     made = 0
-    for s in range(width):
-        c = lo + s
-        p, f = head[c], full[c]
-        mean, m2, m3, m4 = block[0, c], block[1, c], block[2, c], block[3, c]
-        for t in range(rows):
+    begin(seen, False, n, places)
+    block = state[4 * n :]
+    for t in range(rows):
+        for s in range(width):
+            c = lo + s
             if not present[t, s]:
                 out[t, s] = NAN
                 continue
-            v = x[t, s]
-            rings[0, p, c] = v
-            mean, m2, m3, m4 = merge(float(p), mean, m2, m3, m4, 1.0, v, 0.0, 0.0, 0.0)
+            p, v = places[s], x[t, s]
+            state[p, c] = v
+            mean, m2, m3, m4 = merge(float(p), block[0, c], block[1, c], block[2, c], block[3, c], 1.0, v, 0.0, 0.0, 0.0)
+            block[0, c], block[1, c], block[2, c], block[3, c] = mean, m2, m3, m4
             q = p + 1
             if q == n:
-                r = excess_kurtosis(n, m2, m4) if fourth else skewness(n, m2, m3)
-            elif f:
-                left = float(n - q)
-                above = merge(float(q), mean, m2, m3, m4, left, rings[0, q, c], rings[1, q, c], rings[2, q, c], rings[3, q, c])
-                r = excess_kurtosis(n, above[1], above[3]) if fourth else skewness(n, above[1], above[2])
+                close_shape(state, c, n)
+                q = 0
             else:
-                r = NAN
+                above = (state[q, c], state[n + q, c], state[2 * n + q, c], state[3 * n + q, c])
+                mean, m2, m3, m4 = merge(float(q), mean, m2, m3, m4, float(n - q), above[0], above[1], above[2], above[3])
+            r = excess_kurtosis(n, m2, m4) if fourth else skewness(n, m2, m3)
             made += is_infinite(r)
             out[t, s] = defined(r)
-            p = q
-            if p == n:
-                mean, m2, m3, m4 = 0.0, 0.0, 0.0, 0.0
-                for j in range(n - 1, -1, -1):
-                    mean, m2, m3, m4 = merge(float(n - 1 - j), mean, m2, m3, m4, 1.0, rings[0, j, c], 0.0, 0.0, 0.0)
-                    rings[0, j, c], rings[1, j, c], rings[2, j, c], rings[3, j, c] = mean, m2, m3, m4
-                p, f, mean, m2, m3, m4 = 0, 1, 0.0, 0.0, 0.0, 0.0
-        head[c], full[c] = p, f
-        block[0, c], block[1, c], block[2, c], block[3, c] = mean, m2, m3, m4
+            places[s] = q
     return made
 
 
-def _state(params: Params) -> StateShapes:
-    return {"rings": ((4, int(params["n"]) + 1), "f8"), "block": ((4,), "f8"), "head": ((), "i8"), "full": ((), "i8")}
+@kernel
+def close_shape(state, c, n):
+    """Turn column c's full block into suffix means and moment sums."""
+    mean, m2, m3, m4 = 0.0, 0.0, 0.0, 0.0
+    for j in range(n - 1, -1, -1):
+        mean, m2, m3, m4 = merge(float(n - 1 - j), mean, m2, m3, m4, 1.0, state[j, c], 0.0, 0.0, 0.0)
+        state[j, c], state[n + j, c], state[2 * n + j, c], state[3 * n + j, c] = mean, m2, m3, m4
+    state[4 * n :, c] = 0.0
+
+
+def _state(params: Params) -> tuple[float, ...]:
+    return (NAN,) * (4 * int(params["n"])) + (0.0,) * 4
 
 
 OPERATORS = (
@@ -89,7 +91,7 @@ OPERATORS = (
         "sample skewness of the last n present bars",
         ("n",),
         extra=lambda _: (False,),
-        state=_state,
+        cold=_state,
         warm_up=all_but_one,
     ),
     Operator(
@@ -100,7 +102,7 @@ OPERATORS = (
         "sample excess kurtosis of the last n present bars",
         ("n",),
         extra=lambda _: (True,),
-        state=_state,
+        cold=_state,
         warm_up=all_but_one,
     ),
 )

@@ -6,7 +6,7 @@ scheme as in rolling_moments: the mean time of the current block is always n / 2
 
 from __future__ import annotations
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, StateShapes, all_but_one, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, begin, defined, is_infinite, kernel
 
 SLOPE, RSQUARE, RESIDUAL = 0, 1, 2
 
@@ -23,95 +23,108 @@ def regressed(mode, n, value, mean, xx, xt):
 
 
 @kernel
-def trend(present, dense, lo, rings, block, head, full, x, n, mode, out):
-    """rings (3, n + 1, S): values, then suffix mean, squares and products with time; block (3, S): those of the current block."""
+def trend(present, seen, aligned, places, lo, state, x, n, mode, out):
+    """state: three times n ring rows (values, then suffix means; suffix squares; products with time), the same three of the block."""
     rows, width = x.shape
     made = 0
-    for s in range(width):
-        c = lo + s
-        p, f = head[c], full[c]
-        mean, xx, xt = block[0, c], block[1, c], block[2, c]
-        for t in range(rows):
+    begin(seen, False, n, places)
+    block = state[3 * n :]
+    for t in range(rows):
+        for s in range(width):
+            c = lo + s
             if not present[t, s]:
                 out[t, s] = NAN
                 continue
-            v = x[t, s]
-            rings[0, p, c] = v
+            p, v = places[s], x[t, s]
+            mean, xx, xt = block[0, c], block[1, c], block[2, c]
+            state[p, c] = v
             q = p + 1
             delta = v - mean
             mean += delta * (1.0 / q)
             xx += delta * (v - mean)
             xt += (v - mean) * (0.5 * q)
+            block[0, c], block[1, c], block[2, c] = mean, xx, xt
             if q == n:
-                r = regressed(mode, n, v, mean, xx, xt)
-            elif f:
-                gap, share = mean - rings[0, q, c], q * (n - q) / n
-                whole = mean - gap * ((n - q) / n)
-                r = regressed(mode, n, v, whole, xx + rings[1, q, c] + gap * gap * share, xt + rings[2, q, c] + gap * (0.5 * n) * share)
+                close_trend(state, c, n)
+                q = 0
             else:
-                r = NAN
+                gap, share = mean - state[q, c], q * (n - q) / n
+                mean -= gap * ((n - q) / n)
+                xx += state[n + q, c] + gap * gap * share
+                xt += state[2 * n + q, c] + gap * (0.5 * n) * share
+            r = regressed(mode, n, v, mean, xx, xt)
             made += is_infinite(r)
             out[t, s] = defined(r)
-            p = q
-            if p == n:
-                mean, xx, xt = 0.0, 0.0, 0.0
-                for j in range(n - 1, -1, -1):
-                    delta = rings[0, j, c] - mean
-                    mean += delta * (1.0 / (n - j))
-                    xx += delta * (rings[0, j, c] - mean)
-                    xt += (rings[0, j, c] - mean) * (0.5 * (j - n))
-                    rings[0, j, c], rings[1, j, c], rings[2, j, c] = mean, xx, xt
-                p, f, mean, xx, xt = 0, 1, 0.0, 0.0, 0.0
-        head[c], full[c] = p, f
-        block[0, c], block[1, c], block[2, c] = mean, xx, xt
+            places[s] = q
     return made
 
 
 @kernel
-def decay(present, dense, lo, ring, block, head, full, x, n, out):
-    """Mean with weights 1 (oldest) to n. ring (n + 1, S): values, then suffix sums of suffix sums; block (2, S): sum v, sum place * v."""
+def close_trend(state, c, n):
+    """Turn column c's full block into suffix means, squares and products with time."""
+    mean, xx, xt = 0.0, 0.0, 0.0
+    for j in range(n - 1, -1, -1):
+        v = state[j, c]
+        delta = v - mean
+        mean += delta * (1.0 / (n - j))
+        xx += delta * (v - mean)
+        xt += (v - mean) * (0.5 * (j - n))
+        state[j, c], state[n + j, c], state[2 * n + j, c] = mean, xx, xt
+    state[3 * n :, c] = 0.0
+
+
+@kernel
+def decay(present, seen, aligned, places, lo, state, x, n, out):
+    """Mean with weights 1 (oldest) to n. state: n ring rows (values, then suffix sums of suffix sums), a row that stays 0, then the
+    current block's sum of values and sum of place * value."""
     rows, width = x.shape
     made = 0
-    total_weight = 0.5 * n * (n + 1.0)
-    for s in range(width):
-        c = lo + s
-        p, f, total, placed = head[c], full[c], block[0, c], block[1, c]
-        for t in range(rows):
+    begin(seen, False, n, places)
+    totals, placed, weight = state[n + 1], state[n + 2], 0.5 * n * (n + 1.0)
+    for t in range(rows):
+        for s in range(width):
+            c = lo + s
             if not present[t, s]:
                 out[t, s] = NAN
                 continue
-            v = x[t, s]
-            ring[p, c] = v
-            total += v
-            placed += p * v
-            r = (ring[p + 1, c] + ((n - p) * total + placed)) / total_weight if f or p + 1 == n else NAN
+            p, v = places[s], x[t, s]
+            state[p, c] = v
+            totals[c] += v
+            placed[c] += p * v
+            r = (state[p + 1, c] + ((n - p) * totals[c] + placed[c])) / weight
             made += is_infinite(r)
             out[t, s] = defined(r)
-            p += 1
-            if p == n:
-                suffix, weighted = 0.0, 0.0
-                for j in range(n - 1, -1, -1):
-                    suffix += ring[j, c]
-                    weighted += suffix
-                    ring[j, c] = weighted
-                p, f, total, placed = 0, 1, 0.0, 0.0
-        head[c], full[c], block[0, c], block[1, c] = p, f, total, placed
+            if p + 1 == n:
+                close_decay(state, c, n)
+                p = -1
+            places[s] = p + 1
     return made
 
 
-def _trend_state(params: Params) -> StateShapes:
-    return {"rings": ((3, int(params["n"]) + 1), "f8"), "block": ((3,), "f8"), "head": ((), "i8"), "full": ((), "i8")}
+@kernel
+def close_decay(state, c, n):
+    """Turn column c's full block into suffix sums of suffix sums."""
+    suffix, weighted = 0.0, 0.0
+    for j in range(n - 1, -1, -1):
+        suffix += state[j, c]
+        weighted += suffix
+        state[j, c] = weighted
+    state[n + 1, c], state[n + 2, c] = 0.0, 0.0
 
 
-def _decay_state(params: Params) -> StateShapes:
-    return {"ring": ((int(params["n"]) + 1,), "f8"), "block": ((2,), "f8"), "head": ((), "i8"), "full": ((), "i8")}
+def _trend_state(params: Params) -> tuple[float, ...]:
+    return (NAN,) * (3 * int(params["n"])) + (0.0,) * 3
+
+
+def _decay_state(params: Params) -> tuple[float, ...]:
+    return (NAN,) * int(params["n"]) + (0.0,) * 3
 
 
 def _regression(name: str, mode: int, summary: str) -> Operator:
     def extra(_: Params) -> tuple[float, ...]:
         return (mode,)
 
-    return Operator(name, Kind.WINDOW, trend, 1, summary, ("n",), extra=extra, state=_trend_state, warm_up=all_but_one)
+    return Operator(name, Kind.WINDOW, trend, 1, summary, ("n",), extra=extra, cold=_trend_state, warm_up=all_but_one)
 
 
 OPERATORS = (
@@ -125,7 +138,7 @@ OPERATORS = (
         1,
         "mean of the last n present bars with weights 1 (oldest) to n (newest)",
         ("n",),
-        state=_decay_state,
+        cold=_decay_state,
         warm_up=all_but_one,
     ),
 )

@@ -5,30 +5,38 @@ Rows are taken as slices before the inner loops: with plain indices the compiler
 
 from __future__ import annotations
 
+import numpy as np
+
 from trading_platform.features.operators.kernel import LARGEST, NAN, kernel
+
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @kernel
-def load_present(present, start, lo, out):
-    """Copy a block of the presence mask; return True if every cell is present."""
-    rows, width = out.shape
+def load_present(source, session, days, present, opens):
+    """Copy a block of the presence mask; mark each column's first bar of a session. Returns True if every cell is present.
+
+    session (t,) int64: day numbers. days (w,) int64: day of each column's last bar, advanced in place.
+    """
+    rows, width = present.shape
     absent = 0
     for t in range(rows):
-        source, result = present[start + t, lo : lo + width], out[t]
+        cells, here, opening, day = source[t], present[t], opens[t], session[t]
         for s in range(width):
-            result[s] = source[s]
-            absent += 0 if source[s] else 1
+            here[s] = cells[s]
+            absent += 0 if cells[s] else 1
+            opening[s] = cells[s] & (days[s] != day)
+            days[s] = day if cells[s] else days[s]
     return absent == 0
 
 
 @kernel
-def load_field(values, present, start, lo, out):
-    """Copy a block of a (T, S) field; `present` is the block's mask. Absent cells and infinities become NaN, infinities are counted."""
-    rows, width = out.shape
+def load_field(values, present, out):
+    """Copy a block of a field. Absent cells and infinities become NaN; infinities are counted."""
     made = 0
-    for t in range(rows):
-        source, here, result = values[start + t, lo : lo + width], present[t], out[t]
-        for s in range(width):
+    for t in range(out.shape[0]):
+        source, here, result = values[t], present[t], out[t]
+        for s in range(result.size):
             v = source[s]
             made += here[s] & (abs(v) > LARGEST)
             result[s] = v if here[s] & (abs(v) <= LARGEST) else NAN
@@ -36,37 +44,27 @@ def load_field(values, present, start, lo, out):
 
 
 @kernel
-def load_block(wide, lo, out):
-    """Copy columns lo.. of a full-width value into a block."""
-    out[:, :] = wide[:, lo : lo + out.shape[1]]
-
-
-@kernel
-def store_block(block, lo, wide):
-    """Copy a block to columns lo.. of a full-width value."""
-    wide[:, lo : lo + block.shape[1]] = block
-
-
-@kernel
-def keep_within(stack, largest):
+def keep_within(values, largest):
     """Make values beyond `largest` NaN, in place: the cast to the matrix would make them infinities. Returns how many there were."""
-    values, made = stack.ravel(), 0
-    for i in range(values.size):
-        made += 1 if abs(values[i]) > largest else 0
-        values[i] = values[i] if abs(values[i]) <= largest else NAN
+    cells, made = values.ravel(), 0
+    for i in range(cells.size):
+        made += 1 if abs(cells[i]) > largest else 0
+    if made:
+        for i in range(cells.size):
+            cells[i] = cells[i] if abs(cells[i]) <= largest else NAN
     return made
 
 
 @kernel
-def write_features(stack, start, lo, out):
-    """Write F blocks (F, t, w) to rows start.. and columns lo.. of the feature matrix (T, S, F), casting to its dtype.
+def write_features(stack, out):
+    """Write F blocks (F, t, w) into a (t, w, F) part of the feature matrix, casting to its dtype.
 
     Eight features at a time: each pass writes neighbouring cells of the matrix and reads eight streams.
     """
     count, rows, width = stack.shape
     eights = count - count % 8
     for t in range(rows):
-        target = out[start + t, lo : lo + width]
+        target = out[t]
         for f in range(0, eights, 8):
             a, b, c, d = stack[f, t], stack[f + 1, t], stack[f + 2, t], stack[f + 3, t]
             e, g, h, i = stack[f + 4, t], stack[f + 5, t], stack[f + 6, t], stack[f + 7, t]
