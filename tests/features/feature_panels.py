@@ -14,7 +14,7 @@ from trading_platform.features.operators.table import OPERATORS
 from trading_platform.features.program import FeatureSet, Program
 
 OPTIONAL_FIELDS = ("vix", "sector")
-_PARAMS = {"n": 7, "low": -0.5, "high": 40.0, "q": 0.3, "tail": 0.2}
+_PARAMS = {"n": 7, "low": -0.5, "high": 40.0, "q": 0.3, "tail": 0.2, "slots": 8}
 
 
 def clean_panel(seed: int, rows: int, width: int, session_rows: int = 9) -> Panel:

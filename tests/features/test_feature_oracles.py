@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,8 @@ from trading_platform.features.expression import (
 from trading_platform.features.operators.table import OPERATORS
 from trading_platform.features.program import FeatureSet, Program
 
-N, Q, TAIL = 7, 0.3, 0.2
+N, Q, TAIL, SLOTS = 7, 0.3, 0.2, 8
+MINUTE = 60_000_000_000
 Column = NDArray[np.float64]
 
 
@@ -160,6 +162,31 @@ SESSION_ORACLES: dict[str, Callable[..., Column]] = {
 }
 
 
+def in_reach(x: Column, timestamp: NDArray[np.int64]) -> Column:
+    """Sum of the defined values that started within the last N minutes, once the instrument (timestamp 0) is N minutes old."""
+    age = timestamp[:, None] - timestamp[None, :]
+    within = (age >= 0) & (age < N * MINUTE) & ~np.isnan(x)[None, :]
+    return np.where(timestamp >= (N - 1) * MINUTE, (within * np.nan_to_num(x)[None, :]).sum(axis=1), np.nan)
+
+
+def at_this_minute(x: Column, minute: Column) -> Column:
+    """Recursive mean of the earlier defined values of the same minute (the last slot takes all later ones)."""
+    out, slot = np.full(x.size, np.nan), np.minimum(minute, SLOTS - 1).astype(int)
+    for t in range(x.size):
+        earlier = x[:t][(slot[:t] == slot[t]) & ~np.isnan(x[:t])]
+        for k, v in enumerate(earlier, start=1):
+            out[t] = v if k == 1 else out[t] + (v - out[t]) * (1.0 / k if k <= N else 2.0 / (N + 1))
+    return out
+
+
+# All rows of a column, absent ones NaN, with the rows' timestamps since the instrument's first and minutes of the session.
+CLOCK_ORACLES: dict[str, Callable[..., Column]] = {
+    "sum_over": lambda x, timestamp, minute: in_reach(x, timestamp),
+    "minute_of_session": lambda timestamp, minute: minute,
+    "same_minute_mean": lambda x, timestamp, minute: at_this_minute(x, minute),
+}
+
+
 def demeaned(x: Column, group: Column) -> Column:
     """x minus the mean of its group."""
     return (x - pd.Series(x).groupby(group).transform("mean")).to_numpy()
@@ -190,7 +217,7 @@ CROSS_ORACLES: dict[str, Callable[..., Column]] = {
 
 
 def test_every_operator_has_an_oracle() -> None:
-    assert {*WINDOW_ORACLES, *COLUMN_ORACLES, *SESSION_ORACLES, *CROSS_ORACLES} == set(OPERATORS)
+    assert {*WINDOW_ORACLES, *COLUMN_ORACLES, *SESSION_ORACLES, *CLOCK_ORACLES, *CROSS_ORACLES} == set(OPERATORS)
 
 
 def feature(expression: Expression, panel: Panel) -> Column:
@@ -243,6 +270,26 @@ def test_sessions_agree_with_the_slow_form(name: str) -> None:
     for s in range(panel.shape[1]):
         here = panel.present[:, s]
         assert_close(got[here, s], SESSION_ORACLES[name](*(x[here, s] for x in inputs), panel.session[here]))
+
+
+def with_missing_rows(panel: Panel) -> Panel:
+    """The panel without some rows: single ones, more than a window, more than two."""
+    kept = np.setdiff1d(np.arange(panel.shape[0]), [3, 20, *range(41, 41 + N), *range(90, 92 + 2 * N), *range(130, 130 + 5 * N)])
+    axes = {name: getattr(panel, name)[kept] for name in ("timestamp", "known_at", "session", "present", "member")}
+    return replace(panel, fields={name: values[kept] for name, values in panel.fields.items()}, **axes)
+
+
+@pytest.mark.parametrize("name", sorted(CLOCK_ORACLES))
+def test_operators_by_the_clock_agree_with_the_slow_form(name: str) -> None:
+    panel = with_missing_rows(panel_with_gaps())
+    got, inputs = feature(expression_of(OPERATORS[name]), panel), inputs_of(name, panel)
+    opened = pd.Series(panel.timestamp).groupby(panel.session).transform("first").to_numpy()
+    minute = (panel.timestamp - opened) / MINUTE
+    for s in range(panel.shape[1]):
+        here = panel.present[:, s]
+        age = panel.timestamp - panel.timestamp[here][0]
+        assert_close(got[here, s], CLOCK_ORACLES[name](*(x[:, s] for x in inputs), age, minute)[here])
+        assert np.isnan(got[~here, s]).all()
 
 
 @pytest.mark.parametrize("name", sorted(CROSS_ORACLES))

@@ -31,11 +31,11 @@ def load_present(source, session, days, present, opens):
 
 
 @kernel
-def load_field(values, present, out):
-    """Copy a block of a field. Absent cells and infinities become NaN; infinities are counted."""
+def load_field(values, start, lo, present, out):
+    """Copy a block of a (T, S) field from row `start` and column `lo`. Absent cells and infinities become NaN; infinities are counted."""
     made = 0
     for t in range(out.shape[0]):
-        source, here, result = values[t], present[t], out[t]
+        source, here, result = values[start + t, lo : lo + out.shape[1]], present[t], out[t]
         for s in range(result.size):
             v = source[s]
             made += here[s] & (abs(v) > LARGEST)

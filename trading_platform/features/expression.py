@@ -374,6 +374,35 @@ def overnight() -> Expression:
     return session_first(adj("open")) / session_previous(adj("close")) - 1.0
 
 
+# --- by the clock -------------------------------------------------------------------------------------------------------------------
+
+
+def sum_over(x: Expression, n: int) -> Expression:
+    """Sum of the defined values of the last n steps of the panel's timeframe by the wall clock (n minutes of a minute panel).
+
+    Steps without a bar count as empty, undefined values are left out. Undefined until n steps have passed since the instrument's first row.
+    """
+    return _apply("sum_over", x, n=_window("sum_over", n))
+
+
+def mean_over(x: Expression, n: int) -> Expression:
+    """Mean of the defined values of the last n steps of the panel's timeframe by the wall clock."""
+    return sum_over(x, n) / sum_over(equal(x, x), n)
+
+
+def minute_of_session() -> Expression:
+    """Minutes from the session's first row, of whichever instrument, to this one."""
+    return _apply("minute_of_session")
+
+
+def same_minute_mean(x: Expression, n: int, slots: int = 390) -> Expression:
+    """Exponential mean of weight 2 / (n + 1) of x at this minute of earlier sessions, seeded by the mean of its first n; never of this one.
+
+    slots: minutes told apart; later ones share the last. Undefined where no earlier session had a defined value at this minute.
+    """
+    return _apply("same_minute_mean", x, n=_window("same_minute_mean", n), slots=_window("slots of same_minute_mean", slots))
+
+
 # --- across the universe at one time -------------------------------------------------------------------------------------------------
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from trading_platform.features import blocks
-from trading_platform.features.operators import elementwise as cell
+from trading_platform.features.borrowed import array_at, unowned
 from trading_platform.features.operators import (
+    clock,
     recursive,
     rolling_moments,
     rolling_order,
@@ -19,8 +20,8 @@ from trading_platform.features.operators import (
     rolling_trend,
     session,
 )
+from trading_platform.features.operators import elementwise as cell
 from trading_platform.features.operators.kernel import inlined, kernel
-from trading_platform.features.unowned import unowned
 
 BLOCK_COLUMNS = 64
 BLOCK_CELLS = 16 * BLOCK_COLUMNS
@@ -29,6 +30,7 @@ LOAD, COPY, WIDE_LOAD, WIDE_STORE = range(4)
 ADD, SUB, MUL, DIV, NEG, ABS, SIGN, LOG, EXP, SQRT, CLIP, MAXIMUM, MINIMUM, LT, LE, EQUAL, WHERE = range(4, 21)
 LAG, SMOOTH, BARS_SINCE, SUMS, VARIANCE, EXTREMES, AGES, SORTED, PAIRS, SHAPE, TREND, DECAY = range(21, 33)
 RUNNING_SUM, RUNNING_EXTREME, FIRST, PREVIOUS_LAST, BARS_SINCE_OPEN = range(33, 38)
+SUM_OVER, MINUTE_OF_SESSION, SAME_MINUTE_MEAN = range(38, 41)
 
 CODES = {
     cell.add: ADD,
@@ -65,6 +67,9 @@ CODES = {
     session.first: FIRST,
     session.previous_last: PREVIOUS_LAST,
     session.bars_since_open: BARS_SINCE_OPEN,
+    clock.sum_over: SUM_OVER,
+    clock.minute_of_session: MINUTE_OF_SESSION,
+    clock.same_minute_mean: SAME_MINUTE_MEAN,
 }
 """The code of each kernel that the machine runs; an operator with another kernel is called by the program at full width."""
 
@@ -149,30 +154,44 @@ def run_session(code, present, opens, lo, state, x, u, out):
     return session.bars_since_open(present, opens, lo, state, out)
 
 
+@inlined
+def run_clock(code, present, minutes, steps, lo, state, x, n, u, v, out):
+    """One step that knows the time; n, u, v: its parameters. Returns how many infinities it made undefined."""
+    if code == SUM_OVER:
+        return clock.sum_over(present, minutes, steps, lo, state, x, n, out)
+    if code == MINUTE_OF_SESSION:
+        return clock.minute_of_session(present, minutes, steps, lo, state, out)
+    return clock.same_minute_mean(present, minutes, steps, lo, state, x, n, u, v, out)
+
+
 @kernel
-def run_steps(table, numbers, fields, wide, present, opens, seen, aligned, places, lo, state, values):
-    """The whole table over one block; fields, wide (., t, w): the block's part of them. Returns how many infinities it made undefined."""
-    table, numbers, fields, wide = unowned(table), unowned(numbers), unowned(fields), unowned(wide)
+def run_steps(table, numbers, fields, wide, minutes, steps, start, lo, present, opens, seen, aligned, places, state, values):
+    """The whole table over one block, from row `start` and column `lo` of the chunk. Returns how many infinities it made undefined."""
+    table, numbers, wide = unowned(table), unowned(numbers), unowned(wide)
     present, opens, seen, places = unowned(present), unowned(opens), unowned(seen), unowned(places)
-    state, values = unowned(state), unowned(values)
+    state, values, minutes, steps = unowned(state), unowned(values), unowned(minutes), unowned(steps)
     made, flat = 0, values.reshape(values.shape[0], present.size)
+    stop, hi = start + present.shape[0], lo + present.shape[1]
     for k in range(table.shape[0]):
         code, a, b, c, to, first, last, at = table[k]
         if code == LOAD:
-            made += blocks.load_field(fields[a], present, values[to])
+            made += blocks.load_field(array_at(fields[a], wide.shape[1], wide.shape[2]), start, lo, present, values[to])
         elif code == COPY:
             values[to] = values[a]
         elif code == WIDE_LOAD:
-            values[to] = wide[a]
+            values[to] = wide[a, start:stop, lo:hi]
         elif code == WIDE_STORE:
-            wide[to] = values[a]
+            wide[to, start:stop, lo:hi] = values[a]
         elif code <= WHERE:
             made += run_elementwise(code, flat[a], flat[b], flat[c], numbers[at], numbers[at + 1], flat[to])
         elif code <= DECAY:
             n, u, held = int(numbers[at]), numbers[at + 1], state[first:last]
             made += run_window(code, present, seen, aligned, places, lo, held, values[a], values[b], n, u, values[to])
-        else:
+        elif code <= BARS_SINCE_OPEN:
             made += run_session(code, present, opens, lo, state[first:last], values[a], numbers[at], values[to])
+        else:
+            n, u, v, held = int(numbers[at]), numbers[at + 1], numbers[at + 2], state[first:last]
+            made += run_clock(code, present, minutes[start:stop], steps[start : stop + 1], lo, held, values[a], n, u, v, values[to])
     return made
 
 
@@ -186,32 +205,34 @@ def one_number(values):
 
 
 @kernel
-def advance(table, numbers, constants, slots, fields, present, sessions, rows_seen, last_session, state, wide, work, narrow, broad, lo):
-    """Run one table over a strip: all t rows of a chunk, w columns from `lo`.
+def advance(
+    table, numbers, constants, slots, fields, present, sessions, minutes, steps, rows_seen, last_session, state, wide, work, narrow, broad,
+    lo, hi,
+):  # fmt: skip
+    """Run one table over a strip: all T rows of a chunk, its columns lo..hi-1.
 
-    table, numbers, constants, slots: see plan. fields (., t, w): the strip's part of the fields read. present (t, S), sessions (t,), wide
-    (., t, S): the chunk's. rows_seen, last_session (S,) int64: as of the row before the chunk; not written. state (R, >= S): advanced.
-    work: float64 scratch for `slots` blocks. narrow, broad (t, S, F): float32 or float64 feature matrix; the one not wanted (and before the
-    last level both) has F = 0. Returns how many infinities were made undefined.
+    table, numbers, constants, slots: see plan. fields (.,) int64: addresses of the chunk's fields, each float64 (T, S). present (T, S),
+    sessions (T,), minutes (T,), steps (T + 1,), wide (., T, S): the chunk's, see operators.kernel. rows_seen, last_session (S,) int64: as
+    of the row before the chunk; not written. state (R, >= S): advanced. work: float64 scratch for `slots` blocks. narrow, broad (T, S, F):
+    float32 or float64 feature matrix; the one not wanted (and before the last level both) has F = 0. Returns how many infinities were made
+    undefined.
     """
-    rows, columns = fields.shape[1], fields.shape[2]
-    width, made = columns if rows == 1 else min(columns, BLOCK_COLUMNS), 0
+    rows, made = present.shape[0], 0
+    width = hi - lo if rows == 1 else min(hi - lo, BLOCK_COLUMNS)
     height = max(1, work.size // (slots * width))
-    for left in range(0, columns, width):
-        right = min(left + width, columns)
-        a, b = lo + left, lo + right
+    for a in range(lo, hi, width):
+        b = min(a + width, hi)
         seen, days, places = rows_seen[a:b].astype(np.float64), last_session[a:b].copy(), np.empty(b - a, np.int64)
         for start in range(0, rows, height):
             stop = min(start + height, rows)
-            shape = (stop - start, right - left)
+            shape = (stop - start, b - a)
             here, opens = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
             dense = blocks.load_present(present[start:stop, a:b], sessions[start:stop], days, here, opens)
             aligned = dense and one_number(seen)
             values = work[: slots * shape[0] * shape[1]].reshape(slots, shape[0], shape[1])
             for k in range(constants.shape[0]):
                 values[int(constants[k, 0])] = constants[k, 1]
-            inputs, across = fields[:, start:stop, left:right], wide[:, start:stop, a:b]
-            made += run_steps(table, numbers, inputs, across, here, opens, seen, aligned, places, a, state, values)
+            made += run_steps(table, numbers, fields, wide, minutes, steps, start, a, here, opens, seen, aligned, places, state, values)
             if narrow.shape[2]:
                 stack = values[: narrow.shape[2]]
                 made += blocks.keep_within(stack, blocks.LARGEST_FLOAT32)

@@ -174,7 +174,7 @@ class _Planner:
         levels = [self._build(k, last) for k in range(last + 1)]
         values = {node.key: float(node.params[0][1]) for node in self.nodes if node.operator == "constant"}
         constants = np.array([(slot, values[key]) for key, slot in self.constants.items()], np.float64).reshape(len(self.constants), 2)
-        numbers = np.array([*self.numbers, 0.0, 0.0])  # the machine reads two numbers of every step
+        numbers = np.array([*self.numbers, 0.0, 0.0, 0.0])  # the machine reads three numbers of every step
         return Plan(levels, self.slots, constants, numbers, self.fields, len(self.wide), self.state, np.array(self.cold))
 
     def _is_wide(self, node: Expression) -> bool:

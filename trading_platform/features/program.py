@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.contracts.errors import CorruptionError, InputError
-from trading_platform.contracts.panel import Panel
+from trading_platform.contracts.panel import TIMEFRAME_NS, Panel
 from trading_platform.features import blocks, machine
 from trading_platform.features import plan as planning
 from trading_platform.features import state as states
@@ -23,9 +23,9 @@ from trading_platform.features.expression import Expression
 from trading_platform.features.operators.kernel import Kind
 from trading_platform.features.operators.table import operator
 
-CHUNK_ROWS = 256
-STRIP_CELLS = CHUNK_ROWS * machine.BLOCK_COLUMNS  # the fields of a strip are copied side by side: few enough to stay in the cache
-WIDE_CELLS = 1 << 23  # full-width values held at once: 64 MiB
+MIN_CELLS = 1 << 14  # rows x columns below which threads cost more than they save
+WIDE_CELLS = 1 << 22  # full-width values held at once: 32 MiB
+MINUTE_NS = 60_000_000_000
 NO_SESSION = np.iinfo(np.int64).min
 NO_MATRIX: dict[type, NDArray[Any]] = {kind: np.empty((0, 0, 0), kind) for kind in (np.float32, np.float64)}
 
@@ -78,35 +78,19 @@ class FeatureSet:
         return tuple(name for name in self.names if field_name in planning.fields_of({name: self.features[name]}))
 
 
-class _Workspace:
-    """Scratch of one thread: the fields of a strip side by side, and the slots of a block."""
-
-    def __init__(self, plan: planning.Plan) -> None:
-        self._count, self._slots = len(plan.fields), plan.slots
-        self._fields = self._work = np.empty(0)
-
-    def fields(self, rows: int, width: int) -> NDArray[np.float64]:
-        """Room for the fields of a strip, (., rows, width)."""
-        size = self._count * rows * width
-        if self._fields.size < size:
-            self._fields = np.empty(size)
-        return self._fields[:size].reshape(self._count, rows, width)
-
-    def slots(self, rows: int, width: int) -> NDArray[np.float64]:
-        """Room for the slots of a block of this strip."""
-        size = self._slots * max(machine.BLOCK_CELLS, width if rows == 1 else 0)
-        if self._work.size < size:
-            self._work = np.empty(size)
-        return self._work
-
-
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """What one pass over the levels works on: rows top.. of the panel and of the matrix; wide (., rows, S)."""
+    """What one pass over the levels works on: a panel of T rows, the addresses of its fields, the start of each row's session, minutes and
+    steps as kernels get them, full-width values (., T, S), the matrix (T, S, F) in either dtype."""
 
     panel: Panel
-    out: NDArray[Any]
+    fields: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    minutes: NDArray[np.float64]
+    steps: NDArray[np.int64]
     wide: NDArray[np.float64]
+    narrow: NDArray[np.float32]
+    broad: NDArray[np.float64]
 
 
 class Program:
@@ -135,7 +119,8 @@ class Program:
         self.rows_seen = np.zeros(width, np.int64)
         self._last_session = np.full(width, NO_SESSION)
         self._timeframe = ""
-        self._last_timestamp = 0
+        self._last_timestamp = self._session_start = 0
+        self._session = NO_SESSION
         self._state = np.repeat(self._plan.cold[:, None], _padded(width), axis=1)
 
     def _state_of(self, key: str) -> NDArray[np.float64]:
@@ -169,30 +154,43 @@ class Program:
             raise InputError(f"out is {out.dtype} {out.shape}", "Program.step", f"give a C-contiguous float32 or float64 array of {shape}")
         if rows:
             self._advance(panel, out)
-            self._timeframe, self._last_timestamp = panel.timeframe, int(panel.timestamp[-1])
         return out
 
     def _advance(self, panel: Panel, out: NDArray[Any]) -> None:
         rows, width = panel.shape
-        most = max(1, min(rows, CHUNK_ROWS, WIDE_CELLS // max(1, self._plan.wide * width)))
-        room = np.empty(self._plan.wide * most * width)
-        alone = self._threads == 1 or rows * width <= STRIP_CELLS
-        with np.errstate(all="ignore"), nullcontext() if alone else ThreadPoolExecutor(self._threads) as pool:
+        kept = self._plan.wide
+        most = min(rows, max(1, WIDE_CELLS // (kept * width))) if kept else rows
+        room = np.empty(kept * most * width)
+        strips = self._strips(rows)
+        with np.errstate(all="ignore"), nullcontext() if len(strips) == 1 else ThreadPoolExecutor(self._threads) as pool:
             run = map if pool is None else pool.map
             for top in range(0, rows, most):
-                count = min(most, rows - top)
-                wide = room[: self._plan.wide * count * width].reshape(self._plan.wide, count, width)
-                chunk = _Chunk(panel.rows(top, top + count), out[top : top + count], wide)
+                part = panel if most == rows else panel.rows(top, min(top + most, rows))
+                chunk = self._chunk(part, out[top : top + most], room)
                 for index in range(len(self._tables)):
                     self._run_wide(index, chunk, run)
-                    strips = self._strips(count)
                     self.undefined_count += sum(run(partial(self._run_strip, index, chunk), strips))
-                self._note_rows(chunk.panel)
+                self._note_rows(chunk)
 
-    def _note_rows(self, panel: Panel) -> None:
+    def _chunk(self, panel: Panel, out: NDArray[Any], room: NDArray[np.float64]) -> _Chunk:
+        rows, width = panel.shape
+        addresses = np.array([panel.fields[name].ctypes.data for name in self._plan.fields], np.int64)
+        starts = np.full(rows, self._session_start)
+        for row in np.flatnonzero(np.diff(panel.session, prepend=self._session)):
+            starts[row:] = panel.timestamp[row]
+        step = TIMEFRAME_NS[panel.timeframe]
+        steps = np.concatenate(([self._last_timestamp or panel.timestamp[0] - step], panel.timestamp)) // step
+        wide = room[: self._plan.wide * rows * width].reshape(self._plan.wide, rows, width)
+        narrow, broad = (out, NO_MATRIX[np.float64]) if out.dtype == np.float32 else (NO_MATRIX[np.float32], out)
+        return _Chunk(panel, addresses, starts, (panel.timestamp - starts) / MINUTE_NS, steps, wide, narrow, broad)
+
+    def _note_rows(self, chunk: _Chunk) -> None:
+        panel = chunk.panel
         self.rows_seen += panel.present.sum(axis=0)
         newest = panel.shape[0] - 1 - np.argmax(panel.present[::-1], axis=0)
         self._last_session = np.where(panel.present.any(axis=0), panel.session[newest], self._last_session)
+        self._timeframe, self._last_timestamp = panel.timeframe, int(panel.timestamp[-1])
+        self._session, self._session_start = int(panel.session[-1]), int(chunk.starts[-1])
 
     def _check(self, panel: Panel) -> None:
         where = f"feature set {self.feature_set.name}"
@@ -207,6 +205,10 @@ class Program:
                     f"the panel has no field {name}; needed by {users}", where, "assemble the field, or use a set without these features"
                 )
         panel.check(where)
+        arrays = {"present": panel.present, "member": panel.member, **{name: panel.fields[name] for name in self.feature_set.fields}}
+        scattered = [name for name, array in arrays.items() if not array.flags.c_contiguous]
+        if scattered:
+            raise InputError(f"{', '.join(scattered)} are not C-contiguous", where, "make them so with numpy.ascontiguousarray")
         if panel.shape[0] and self._last_timestamp and panel.timestamp[0] <= self._last_timestamp:
             what = f"row {panel.timestamp[0]} is not newer than the last one seen ({self._last_timestamp})"
             raise InputError(what, where, "state advances once per row: feed only newer rows")
@@ -214,14 +216,18 @@ class Program:
             raise InputError(f"a {panel.timeframe} panel after {self._timeframe} rows", where, "use one program per timeframe")
 
     def _strips(self, rows: int) -> list[tuple[int, int]]:
+        """Columns per call of the machine: few rows are not worth a second thread."""
         width, columns = len(self.instrument_ids), machine.BLOCK_COLUMNS
-        size = max(columns, STRIP_CELLS // rows // columns * columns)
-        return [(lo, min(lo + size, width)) for lo in range(0, width, size)]
+        if self._threads == 1 or rows * width <= MIN_CELLS:
+            return [(0, width)]
+        return [(lo, min(lo + columns, width)) for lo in range(0, width, columns)]
 
-    def _workspace(self) -> _Workspace:
+    def _scratch(self, rows: int, width: int) -> NDArray[np.float64]:
+        """This thread's room for the slots of a block."""
+        size = self._plan.slots * max(machine.BLOCK_CELLS, width if rows == 1 else 0)
         held = getattr(self._workspaces, "held", None)
-        if held is None:
-            held = self._workspaces.held = _Workspace(self._plan)
+        if held is None or held.size < size:
+            held = self._workspaces.held = np.empty(size)
         return held
 
     def _run_wide(self, index: int, chunk: _Chunk, run: Any) -> None:
@@ -235,14 +241,14 @@ class Program:
                 call = partial(_across, spec.kernel, chunk.panel.member, inputs, arguments, out)
                 self.undefined_count += sum(run(call, parts))
             else:
-                self._run_foreign(step.node, chunk.panel, inputs, arguments, out)
+                self._run_foreign(step.node, chunk, inputs, arguments, out)
 
     def _run_foreign(
-        self, node: Expression, panel: Panel, inputs: list[NDArray[np.float64]], arguments: tuple[float, ...], out: NDArray[np.float64]
+        self, node: Expression, chunk: _Chunk, inputs: list[NDArray[np.float64]], arguments: tuple[float, ...], out: NDArray[np.float64]
     ) -> None:
         """An operator that the machine does not know, called for all columns at once."""
         spec, (first, last) = operator(node.operator), self._plan.state[node.key]
-        state = self._state[first:last]
+        panel, state = chunk.panel, self._state[first:last]
         seen, places = self.rows_seen.astype(np.float64), np.empty(panel.shape[1], np.int64)
         opens, here = np.empty(panel.shape, np.bool_), np.empty(panel.shape, np.bool_)
         blocks.load_present(panel.present, panel.session, self._last_session.copy(), here, opens)
@@ -250,29 +256,27 @@ class Program:
             made = spec.kernel(*(x.ravel() for x in inputs), *arguments, out.ravel())
         elif spec.kind is Kind.WINDOW:
             made = spec.kernel(here, seen, False, places, 0, state, *inputs, *arguments, out)
+        elif spec.kind is Kind.CLOCK:
+            made = spec.kernel(here, chunk.minutes, chunk.steps, 0, state, *inputs, *arguments, out)
         else:
             made = spec.kernel(here, opens, 0, state, *inputs, *arguments, out)
         self.undefined_count += made
 
     def _run_strip(self, index: int, chunk: _Chunk, columns: tuple[int, int]) -> int:
         lo, hi = columns
-        plan, panel, rows = self._plan, chunk.panel, chunk.panel.shape[0]
-        work = self._workspace()
-        fields = work.fields(rows, hi - lo)
-        for k, name in enumerate(plan.fields):
-            fields[k] = panel.fields[name][:, lo:hi]
-        matrix = {**NO_MATRIX}
-        if index == len(self._tables) - 1:
-            matrix[chunk.out.dtype.type] = chunk.out
+        last = index == len(self._tables) - 1
+        narrow, broad = (chunk.narrow, chunk.broad) if last else (NO_MATRIX[np.float32], NO_MATRIX[np.float64])
+        plan, panel = self._plan, chunk.panel
+        work = self._scratch(panel.shape[0], hi - lo)
         return machine.advance(
-            self._tables[index], plan.numbers, plan.constants, plan.slots, fields, panel.present, panel.session, self.rows_seen,
-            self._last_session, self._state, chunk.wide, work.slots(rows, hi - lo), matrix[np.float32], matrix[np.float64], lo,
+            self._tables[index], plan.numbers, plan.constants, plan.slots, chunk.fields, panel.present, panel.session, chunk.minutes,
+            chunk.steps, self.rows_seen, self._last_session, self._state, chunk.wide, work, narrow, broad, lo, hi,
         )  # fmt: skip
 
     def state_bytes(self) -> bytes:
         """The whole state as one .npz (feature hash, instrument axis, rows and sessions seen); equal states give equal bytes."""
         arrays = {key: self._state_of(key) for key, (first, last) in self._plan.state.items() if last > first}
-        version, newest = self.feature_set.hash, (self._timeframe, self._last_timestamp)
+        version, newest = self.feature_set.hash, (self._timeframe, self._last_timestamp, self._session, self._session_start)
         return states.encode(states.ProgramState(version, self.instrument_ids, *newest, self.rows_seen, self._last_session, arrays))
 
     def load_state(self, data: bytes) -> None:
@@ -298,6 +302,7 @@ class Program:
                 self._state_of(key)[:, own] = saved.arrays[key][:, theirs]
         self.rows_seen[own], self._last_session[own] = saved.rows_seen[theirs], saved.last_session[theirs]
         self._timeframe, self._last_timestamp = saved.timeframe, saved.last_timestamp
+        self._session, self._session_start = saved.session, saved.session_start
 
 
 def _padded(width: int) -> int:

@@ -24,13 +24,14 @@ _KINDS = {
     Kind.ELEMENTWISE: "One cell at a time",
     Kind.WINDOW: "Over present bars of one instrument",
     Kind.SESSION: "Within the exchange session",
+    Kind.CLOCK: "By the clock",
     Kind.CROSS_SECTION: "Across the universe at one time",
 }
 
 
 def _warm_up(spec: Operator) -> str:
-    bars = spec.warm_up({"n": 100, "q": 0.5})
-    return {0: "0", 1: "1", 99: "n - 1", 100: "n"}[bars]
+    bars = spec.warm_up({"n": 100, "q": 0.5, "slots": 7})
+    return {0: "0", 1: "1", 7: "slots", 99: "n - 1", 100: "n"}[bars]
 
 
 def _operators() -> list[str]:

@@ -22,7 +22,8 @@ _FIX = "fetch the state again from the feature asset, or replay the bars from th
 
 @dataclass(frozen=True, slots=True)
 class ProgramState:
-    """feature_hash: the version that made it. instrument_ids: the S columns. timeframe, last_timestamp: the newest row seen (0: none).
+    """feature_hash: the version that made it. instrument_ids: the S columns. timeframe, last_timestamp, session: of the newest row seen
+    (timestamp 0: none); session_start: timestamp of that session's first row.
 
     rows_seen, last_session: (S,) int64, present bars so far and the day number of the newest one's session. arrays: node key -> (rows, S)
     float64.
@@ -32,6 +33,8 @@ class ProgramState:
     instrument_ids: tuple[str, ...]
     timeframe: str
     last_timestamp: int
+    session: int
+    session_start: int
     rows_seen: NDArray[np.int64]
     last_session: NDArray[np.int64]
     arrays: Mapping[str, NDArray[Any]]
@@ -45,6 +48,8 @@ def encode(state: ProgramState) -> bytes:
         "instrument_ids": list(state.instrument_ids),
         "timeframe": state.timeframe,
         "last_timestamp": state.last_timestamp,
+        "session": state.session,
+        "session_start": state.session_start,
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -68,8 +73,9 @@ def decode(data: bytes) -> ProgramState:
             raise CorruptionError(f"feature state of format {header['format']}, expected {FORMAT}", "features.state", _FIX)
         rows_seen, last_session = arrays.pop("rows_seen"), arrays.pop("last_session")
         ids = tuple(str(x) for x in header["instrument_ids"])
-        named = str(header["feature_hash"]), ids, str(header["timeframe"]), int(header["last_timestamp"])
-        state = ProgramState(*named, rows_seen, last_session, arrays)
+        named = str(header["feature_hash"]), ids, str(header["timeframe"])
+        newest = int(header["last_timestamp"]), int(header["session"]), int(header["session_start"])
+        state = ProgramState(*named, *newest, rows_seen, last_session, arrays)
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, OSError, NotImplementedError) as error:
         raise CorruptionError(f"not a feature state: {error}", "features.state", _FIX) from error
     for name, array in {"rows_seen": rows_seen, "last_session": last_session, **arrays}.items():

@@ -7,11 +7,13 @@ float64 (T, W) blocks and returns how many infinities it made undefined. Its sta
     ELEMENTWISE    kernel(*inputs, *params, out)
     WINDOW         kernel(present, seen, aligned, places, lo, state, *inputs, *params, out)
     SESSION        kernel(present, opens, lo, state, *inputs, *params, out)
+    CLOCK          kernel(present, minutes, steps, lo, state, *inputs, *params, out)
     CROSS_SECTION  kernel(member, *inputs, *params, out)                           all columns at once, no state
 
 present (T, W) bool: the bars of the block. seen (W,) float64: present bars of each column before the block. aligned: every cell is present
 and every column has seen the same number of bars, so that a row may be done as a vector. places (W,) int64: scratch. opens (T, W) bool:
-the cell is its column's first present bar of an exchange session. Inputs hold NaN where a cell is absent or undefined, never an
+the cell is its column's first present bar of an exchange session. minutes (T,) float64: since the session's first row. steps (T + 1,)
+int64: timestamp / timeframe of the row before the block and of its rows. Inputs hold NaN where a cell is absent or undefined, never an
 infinity; outputs keep that promise through `defined`.
 """
 
@@ -45,6 +47,7 @@ class Kind(Enum):
     ELEMENTWISE = "elementwise"
     WINDOW = "window"
     SESSION = "session"
+    CLOCK = "clock"
     CROSS_SECTION = "cross_section"
 
 
@@ -124,17 +127,23 @@ def is_infinite(value):
 
 
 @kernel
-def begin(seen, aligned, n, places):
-    """Where each column's next bar goes in a ring of n (aligned: of the first column only, it stands for all)."""
-    for s in range(1 if aligned else places.size):
-        places[s] = int(seen[s] - n * math.floor(seen[s] / n))  # exact below 2^53, and done as a vector: integers divide one by one
+def place_of_next(seen, n):
+    """Where the next bar goes in a ring of n (a whole float64: exact below 2^53, and done as a vector, unlike division of integers)."""
+    return seen - n * math.floor(seen / n)
 
 
 @kernel
-def advance(here, n, places):
-    """Move the place of each column that had a bar; return how many rings are now full (place n)."""
+def begin(seen, n, lo, stride, places):
+    """Index of each column's next bar in a flattened ring of n rows of `stride` columns."""
+    for s in range(places.size):
+        places[s] = int(place_of_next(seen[s], n)) * stride + lo + s
+
+
+@kernel
+def advance(here, stride, end, places):
+    """Move the index of each column that had a bar; return how many rings are now full (index not below `end`)."""
     full = 0
     for s in range(places.size):
-        places[s] += here[s]
-        full += places[s] == n
+        places[s] += stride if here[s] else 0
+        full += places[s] >= end
     return full

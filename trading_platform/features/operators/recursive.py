@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, begin, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, advance, all_but_one, begin, kernel, place_of_next
 
 
 @kernel
 def lag(present, seen, aligned, places, lo, state, x, n, out):
     """state: n ring rows, the last n present values."""
     rows, width = x.shape
-    begin(seen, aligned, n, places)
     if aligned:
-        p = places[0]
+        p = int(place_of_next(seen[0], n))
         for t in range(rows):
             cells, values, result = state[p, lo : lo + width], x[t], out[t]
             for s in range(width):
@@ -20,14 +19,17 @@ def lag(present, seen, aligned, places, lo, state, x, n, out):
                 cells[s] = values[s]
             p = p + 1 if p + 1 < n else 0
         return 0
+    stride, ring = state.shape[1], state.reshape(state.size)
+    begin(seen, n, lo, stride, places)
     for t in range(rows):
+        values, result, here = x[t], out[t], present[t]
         for s in range(width):
-            if not present[t, s]:
-                out[t, s] = NAN
-                continue
-            p = places[s]
-            out[t, s], state[p, lo + s] = state[p, lo + s], x[t, s]
-            places[s] = p + 1 if p + 1 < n else 0
+            old = ring[places[s]]
+            ring[places[s]] = values[s] if here[s] else old
+            result[s] = old if here[s] else NAN
+        advance(here, stride, n * stride, places)
+        for s in range(width):
+            places[s] -= n * stride if places[s] >= n * stride else 0
     return 0
 
 

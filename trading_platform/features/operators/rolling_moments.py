@@ -28,6 +28,7 @@ from trading_platform.features.operators.kernel import (
     defined,
     is_infinite,
     kernel,
+    place_of_next,
 )
 
 
@@ -57,9 +58,8 @@ def sums(present, seen, aligned, places, lo, state, x, n, divisor, out):
     rows, width = x.shape
     hi = lo + width
     running, made = state[n + 1, lo:hi], 0
-    begin(seen, aligned, n, places)
     if aligned:
-        p = places[0]
+        p = int(place_of_next(seen[0], n))
         for t in range(rows):
             values, result, cells, suffix = x[t], out[t], state[p, lo:hi], state[p + 1, lo:hi]
             for s in range(width):
@@ -73,22 +73,23 @@ def sums(present, seen, aligned, places, lo, state, x, n, divisor, out):
                 close_sums(state, lo, hi, n)
                 p = 0
         return made
-    suffix = np.empty(width)
+    suffix, stride, cells = np.empty(width), state.shape[1], state.reshape(state.size)
+    begin(seen, n, lo, stride, places)
     for t in range(rows):
         values, result, here = x[t], out[t], present[t]
         for s in range(width):
             running[s] = running[s] + values[s] if here[s] else running[s]
         for s in range(width):
-            p = places[s]
-            suffix[s], state[p, lo + s] = state[p + 1, lo + s], values[s]  # of an absent bar: the place is free until its bar comes
+            i = places[s]
+            suffix[s], cells[i] = cells[i + stride], values[s]  # of an absent bar: the place is free until its bar comes
         for s in range(width):
             v = (suffix[s] + running[s]) / divisor
             made += is_infinite(v) & here[s]
             result[s] = v if here[s] & (abs(v) <= LARGEST) else NAN
-        if advance(here, n, places):
+        if advance(here, stride, n * stride, places):
             for s in range(width):
-                if places[s] == n:
-                    places[s] = 0
+                if places[s] >= n * stride:
+                    places[s] -= n * stride
                     close_sum(state, lo + s, n)
     return made
 
@@ -138,9 +139,8 @@ def variance(present, seen, aligned, places, lo, state, x, n, root, out):
     rows, width = x.shape
     hi = lo + width
     means, totals, scale, made = state[2 * n, lo:hi], state[2 * n + 1, lo:hi], 1.0 / (n - 1.0), 0
-    begin(seen, aligned, n, places)
     if aligned:
-        p = places[0]
+        p = int(place_of_next(seen[0], n))
         for t in range(rows):
             values, result, inverse = x[t], out[t], 1.0 / (p + 1.0)
             for s in range(width):
@@ -163,27 +163,31 @@ def variance(present, seen, aligned, places, lo, state, x, n, root, out):
                 close_squares(state, lo, hi, n)
                 p = 0
         return made
-    above, squares, cells = np.empty(width), np.empty(width), np.empty(width)
+    above, squares, filled, stride, cells = np.empty(width), np.empty(width), np.empty(width), state.shape[1], state.reshape(state.size)
+    begin(seen, n, lo, stride, places)
+    for s in range(width):
+        filled[s] = place_of_next(seen[s], n)
     for t in range(rows):
         values, result, here = x[t], out[t], present[t]
         for s in range(width):
-            mean, total = welford(values[s], 1.0 / (places[s] + 1.0), means[s], totals[s])
+            mean, total = welford(values[s], 1.0 / (filled[s] + 1.0), means[s], totals[s])
             means[s], totals[s] = mean if here[s] else means[s], total if here[s] else totals[s]
         for s in range(width):
-            p, q = places[s], min(places[s] + 1, n - 1)
-            above[s], squares[s], state[p, lo + s] = state[q, lo + s], state[n + q, lo + s], values[s]
+            i = places[s]
+            above[s], squares[s], cells[i] = cells[i + stride], cells[i + (n + 1) * stride], values[s]  # absent: free, as in sums
         for s in range(width):
-            q = places[s] + 1.0
-            whole = q == n
-            share, mean, square = q * (n - q) / n, means[s] if whole else above[s], 0.0 if whole else squares[s]
-            cells[s] = merged_variance(share, scale, means[s], totals[s], mean, square, root)
+            q = filled[s] + 1.0
+            mean, square = means[s] if q == n else above[s], 0.0 if q == n else squares[s]
+            result[s] = merged_variance(q * (n - q) / n, scale, means[s], totals[s], mean, square, root)
         for s in range(width):
-            made += is_infinite(cells[s]) & here[s]
-            result[s] = cells[s] if here[s] & (abs(cells[s]) <= LARGEST) else NAN
-        if advance(here, n, places):
+            made += is_infinite(result[s]) & here[s]
+            result[s] = result[s] if here[s] & (abs(result[s]) <= LARGEST) else NAN
+        for s in range(width):
+            filled[s] = (0.0 if filled[s] + 1.0 == n else filled[s] + 1.0) if here[s] else filled[s]
+        if advance(here, stride, n * stride, places):
             for s in range(width):
-                if places[s] == n:
-                    places[s] = 0
+                if places[s] >= n * stride:
+                    places[s] -= n * stride
                     close_square(state, lo + s, n)
     return made
 

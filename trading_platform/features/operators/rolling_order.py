@@ -19,6 +19,7 @@ from trading_platform.features.operators.kernel import (
     begin,
     defined,
     kernel,
+    place_of_next,
 )
 
 
@@ -50,9 +51,8 @@ def extremes(present, seen, aligned, places, lo, state, x, n, side, out):
     rows, width = x.shape
     hi = lo + width
     running = state[n, lo:hi]
-    begin(seen, aligned, n, places)
     if aligned:
-        p = places[0]
+        p = int(place_of_next(seen[0], n))
         for t in range(rows):
             values, result, cells = x[t], out[t], state[p, lo:hi]
             for s in range(width):
@@ -70,23 +70,24 @@ def extremes(present, seen, aligned, places, lo, state, x, n, side, out):
                 close_extremes(state, lo, hi, n)
                 p = 0
         return 0
-    suffix = np.empty(width)
+    suffix, stride, cells = np.empty(width), state.shape[1], state.reshape(state.size)
+    begin(seen, n, lo, stride, places)
     for t in range(rows):
         values, result, here = x[t], out[t], present[t]
         for s in range(width):
             v = side * values[s]
-            best = v if places[s] == 0 else larger(running[s], v)
+            best = v if places[s] < stride else larger(running[s], v)
             running[s] = best if here[s] else running[s]
         for s in range(width):
-            p = places[s]
-            suffix[s], state[p, lo + s] = state[p + 1, lo + s], side * values[s]  # of an absent bar: the place is free until its bar comes
+            i = places[s]
+            suffix[s], cells[i] = cells[i + stride], side * values[s]  # of an absent bar: the place is free until its bar comes
         for s in range(width):
             v = side * larger(running[s], suffix[s])
             result[s] = v if here[s] & (abs(v) <= LARGEST) else NAN
-        if advance(here, n, places):
+        if advance(here, stride, n * stride, places):
             for s in range(width):
-                if places[s] == n:
-                    places[s] = 0
+                if places[s] >= n * stride:
+                    places[s] -= n * stride
                     close_extreme(state, lo + s, n)
     return 0
 
@@ -98,7 +99,8 @@ def extreme_ages(present, seen, aligned, places, lo, state, x, n, side, out):
     state: n ring rows of (suffix) extremes, n rows of their places, the current block's extreme and its place.
     """
     rows, width = x.shape
-    begin(seen, False, n, places)
+    for s in range(width):
+        places[s] = int(place_of_next(seen[s], n))
     for t in range(rows):
         for s in range(width):
             c = lo + s
@@ -187,7 +189,8 @@ def interpolated(ordered, n, q):
 def sorted_window(present, seen, aligned, places, lo, state, x, n, q, out):
     """Rank of the newest value (q < 0) or quantile q. state: n ring rows, n rows of their defined values ascending, how many."""
     rows, width = x.shape
-    begin(seen, False, n, places)
+    for s in range(width):
+        places[s] = int(place_of_next(seen[s], n))
     own = np.empty(n + 1)
     for s in range(width):
         c = lo + s

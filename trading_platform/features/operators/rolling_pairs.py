@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, begin, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, defined, is_infinite, kernel, place_of_next
 
 COVARIANCE, CORRELATION, BETA = 0, 1, 2
 
@@ -25,7 +25,8 @@ def pairs(present, seen, aligned, places, lo, state, x, y, n, mode, out):
     """state: five times n ring rows (x, y, then their suffix means; suffix squares x, squares y, products), the same five of the block."""
     rows, width = x.shape
     made = 0
-    begin(seen, False, n, places)
+    for s in range(width):
+        places[s] = int(place_of_next(seen[s], n))
     block = state[5 * n :]
     for t in range(rows):
         for s in range(width):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, begin, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, defined, is_infinite, kernel, place_of_next
 
 
 @kernel
@@ -42,7 +42,8 @@ def shape(present, seen, aligned, places, lo, state, x, n, fourth, out):
     """state: four times n ring rows (values, then suffix means; suffix moment sums), the same four of the current block."""
     rows, width = x.shape
     made = 0
-    begin(seen, False, n, places)
+    for s in range(width):
+        places[s] = int(place_of_next(seen[s], n))
     block = state[4 * n :]
     for t in range(rows):
         for s in range(width):

@@ -6,7 +6,7 @@ scheme as in rolling_moments: the mean time of the current block is always n / 2
 
 from __future__ import annotations
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, begin, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, defined, is_infinite, kernel, place_of_next
 
 SLOPE, RSQUARE, RESIDUAL = 0, 1, 2
 
@@ -27,7 +27,8 @@ def trend(present, seen, aligned, places, lo, state, x, n, mode, out):
     """state: three times n ring rows (values, then suffix means; suffix squares; products with time), the same three of the block."""
     rows, width = x.shape
     made = 0
-    begin(seen, False, n, places)
+    for s in range(width):
+        places[s] = int(place_of_next(seen[s], n))
     block = state[3 * n :]
     for t in range(rows):
         for s in range(width):
@@ -79,7 +80,8 @@ def decay(present, seen, aligned, places, lo, state, x, n, out):
     current block's sum of values and sum of place * value."""
     rows, width = x.shape
     made = 0
-    begin(seen, False, n, places)
+    for s in range(width):
+        places[s] = int(place_of_next(seen[s], n))
     totals, placed, weight = state[n + 1], state[n + 2], 0.5 * n * (n + 1.0)
     for t in range(rows):
         for s in range(width):

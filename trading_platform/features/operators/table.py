@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trading_platform.contracts.errors import InputError
 from trading_platform.features.operators import (
+    clock,
     cross_section,
     elementwise,
     recursive,
@@ -16,7 +17,8 @@ from trading_platform.features.operators import (
 )
 from trading_platform.features.operators.kernel import Operator
 
-_FAMILIES = (elementwise, recursive, rolling_moments, rolling_shape, rolling_order, rolling_pairs, rolling_trend, session, cross_section)
+_WINDOWS = (recursive, rolling_moments, rolling_shape, rolling_order, rolling_pairs, rolling_trend)
+_FAMILIES = (elementwise, *_WINDOWS, session, clock, cross_section)
 OPERATORS: dict[str, Operator] = {spec.name: spec for family in _FAMILIES for spec in family.OPERATORS}
 
 
