@@ -24,6 +24,9 @@ from trading_platform.features.program import Program
 HEADS = ("bars", "peer", "form", "s wall (CPU)", "ns per value", "ours, s wall (CPU)", "peer / ours, wall (CPU)", "must", "stretch", "")
 
 
+FLOAT32_NEAR = 1e-3  # what reading float32 leaves of a column made of small differences of prices
+
+
 @dataclass(frozen=True)
 class Rival:
     """A peer: its environment, what is required against it, how close its values must come, the columns that it seeds differently."""
@@ -58,7 +61,9 @@ def agree(rival: Rival, peer: Peer, panel: Panel) -> str:
     furthest = worst(found)
     if rival.tolerance is not None and furthest.worst > rival.tolerance:
         raise SystemExit(f"{furthest.name} differs from {peer.version} by {furthest.worst:.1e}")
-    return f"{furthest.worst:.1e} ({furthest.name})"
+    near = sum(one.worst < FLOAT32_NEAR for one in found)
+    more = "" if rival.tolerance is not None else f"; {near} of {len(found)} columns within {FLOAT32_NEAR:.0e}"
+    return f"{furthest.worst:.1e} ({furthest.name}){more}"
 
 
 def measure(panel: Panel, peer: Peer, runs: int) -> dict[str, Times]:
