@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DATA ?=
 
-.PHONY: demo test test-long lint dev screenshots up down clean help
+.PHONY: demo test test-long lint dev screenshots peers benchmarks up down clean help
 
 help:
 	@echo "make demo [DATA=DIR]  real bars to a traded, explained paper session (DATA: a folder of Parquet bars; default: the boxed data)"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-long        longer property campaigns and all folds"
 	@echo "make dev [DATA=DIR]   the Dagster UI on http://127.0.0.1:3000"
 	@echo "make lint             ruff, import-linter, mypy"
+	@echo "make benchmarks       the feature engine beside its peers, to docs/benchmarks.md (a quiet machine, 12 GB of disk)"
 	@echo "make screenshots      the pictures of docs/ (needs Debian's chromium)"
 
 $(READY): pyproject.toml constraints.txt
@@ -41,6 +42,13 @@ dev: $(READY)
 
 screenshots: $(READY)
 	@$(BIN)/python docs/screenshots.py
+
+peers: $(READY)
+	@$(BIN)/python -m benchmarks.peers.install
+
+benchmarks: $(READY)
+	-@$(BIN)/python -m benchmarks.peers.install
+	@$(BIN)/python -m benchmarks.all
 
 up:
 	docker compose up --build

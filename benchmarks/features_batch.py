@@ -44,7 +44,8 @@ def agree(peer: Peer, panel: Panel) -> str:
     furthest = worst(found)
     if furthest.worst > EXACT:
         raise SystemExit(f"{furthest.name} differs from TA-Lib by {furthest.worst:.1e}")
-    return f"largest relative difference of the {sum(one.compared for one in found):,} values compared: {furthest.worst:.1e} ({furthest.name})"
+    compared = sum(one.compared for one in found)
+    return f"largest relative difference of the {compared:,} values compared: {furthest.worst:.1e} ({furthest.name})"
 
 
 def measure(panel: Panel, peer: Peer, runs: int) -> dict[str, Times]:
@@ -101,9 +102,10 @@ def page(given_panels: dict[str, Panel | None], runs: int) -> list[str]:
             except PeerFailedError as error:
                 notes.append(f"- {label}: **not measured**: {error}")
     explained = [
-        f"{version}, best of 1 and 2 threads and of its ways into the matrix (named in brackets); 32 columns; median of {runs} turns each, "
-        "the sides taking turns. Ratios are to ours with 2 threads; the one in bold is required: both sides write the same float32 matrix. The last row of "
-        "each block leaves TA-Lib its own layout. With missing bars TA-Lib gets each symbol's present bars, cut out before the clock starts.",
+        f"{version}, best of 1 and 2 threads and of its ways into the matrix (named in brackets); 32 columns; median of {runs} turns "
+        "each, the sides taking turns. Ratios are to ours with 2 threads; the one in bold is required: both sides write the same float32 "
+        "matrix. The last row of each block leaves TA-Lib its own layout. With missing bars TA-Lib gets each symbol's present bars, cut "
+        "out before the clock starts.",
         "",
         "Values are compared first, in float64, over every eighth of the symbols (MACD and ADX after 1,500 bars: TA-Lib seeds them "
         "differently):",

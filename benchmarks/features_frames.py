@@ -110,8 +110,8 @@ def page(given_panels: dict[str, Panel | None], runs: int) -> list[str]:
                 except PeerFailedError as error:
                     rows.append((label, rival.name, f"**not measured**: {error}", *[""] * 7))
     explained = [
-        f"32 columns; ours with 2 threads into the float32 matrix, the peers to their own result with all threads they take, the best form of "
-        f"each; median of {runs} turns, ours and the peer taking turns.",
+        "32 columns; ours with 2 threads into the float32 matrix, the peers to their own result with all threads they take, the best form "
+        f"of each; median of {runs} turns, ours and the peer taking turns.",
         "",
         "Values (recursions after 1,500 bars, because frames seed an EMA with its first value; Qlib reads float32, so ties and small "
         "differences come out differently there):",

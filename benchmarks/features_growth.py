@@ -55,7 +55,8 @@ def rows_of(label: str, times: dict[int, Times], bars: dict[int, int]) -> list[t
     least, found = min(each.values()), []
     for size, took in times.items():
         seconds = f"{took.wall:.3f} ({took.cpu:.3f})"
-        found.append([label, f"{size:,}", f"{bars[size]:,}", len(took.walls), seconds, f"{each[size]:.2f}", f"{each[size] / least:.2f}", ""])
+        costs = (seconds, f"{each[size]:.2f}", f"{each[size] / least:.2f}")
+        found.append([label, f"{size:,}", f"{bars[size]:,}", len(took.walls), *costs, ""])
     found[-1][-1] = f"within {LINEAR - 1:.0%}: {report.verdict(max(each.values()) <= LINEAR * least)}"
     return [tuple(row) for row in found]
 
@@ -72,7 +73,7 @@ def page(symbols: list[int], rows: int, streamed: list[int], stream_symbols: int
     long = take_turns({str(bars): ours(stream(chunk, chunks[bars])) for bars in streamed}, runs)
     done = {bars: chunks[bars] * rows * stream_symbols for bars in streamed}
     found += rows_of("bars streamed", {bars: long[str(bars)] for bars in streamed}, done)
-    explained = f"32 columns, {THREADS} thread, float32; {rows:,} rows a chunk; the stream has {stream_symbols} symbols; median of {runs} turns."
+    explained = f"32 columns, {THREADS} thread, float32; {rows:,} rows a chunk; the stream has {stream_symbols} symbols; median of {runs}."
     repeated = "Smaller sizes of the first block run several times per turn, so that every turn has the same number of bars."
     return [explained + " " + repeated, "", *report.table(HEADS, found)]
 

@@ -81,7 +81,8 @@ def agree(live: Live, peer: Peer) -> str:
     apart = float(np.max((np.abs(mine - theirs) / usual)[:, kept]))
     if not apart <= EXACT:
         raise SystemExit(f"the newest row differs from {peer.version} by {apart:.1e}")
-    return f"{peer.version}, stream handles: newest row of {len(columns)} symbols, largest relative difference {apart:.1e} (without MACD and ADX)"
+    compared = f"newest row of {len(columns)} symbols (without MACD and ADX)"
+    return f"{peer.version}, stream handles: {compared}, largest relative difference {apart:.1e}"
 
 
 def measure(panel: Panel, rival: Rival, peer: Peer, turns: int) -> tuple[Times, Times, Live]:

@@ -80,7 +80,9 @@ def page(runs: int) -> list[str]:
         cached = [fresh(Path(folder)) for _ in range(runs)]
         kept = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 2**20
     rows = [row_of("kernels cached on disk", cached, MUST_CACHED), row_of("cold compile, once", [cold], MUST_COLD)]
-    told = f"It says on stderr: `{cold.said.splitlines()[0]}`" if cold.said else "**It says nothing on stderr: the progress line is missing.**"
+    told = "**It says nothing on stderr: the progress line is missing.**"
+    if cold.said:
+        told = f"It says on stderr: `{cold.said.splitlines()[0]}`."
     silent = "none" if not any(start.said for start in cached) else cached[0].said.splitlines()[0]
     explained = f"{SYMBOLS} symbols, set `intraday`. The cache takes {kept:.1f} MiB on disk. Cold compile: {told} Cached: {silent}."
     return [explained, "", *report.table(HEADS, rows)]

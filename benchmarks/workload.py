@@ -1,4 +1,4 @@
-"""What all feature benchmarks run on: the 32 columns, seeded synthetic minute bars, the real daily bars, and 100 features of the catalogue."""
+"""What all feature benchmarks run on: the 32 columns, seeded synthetic minutes, the real daily bars, features of the catalogue."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 FIELDS = ("open", "high", "low", "close", "volume")
 COLUMNS = (
-    "adx_14 atr_14 band_lower band_place band_upper ema_12 ema_26 ema_50 garman_klass log_return macd macd_histogram macd_signal max_20 "
-    "min_20 obv_20 parkinson returns_1 returns_15 returns_5 returns_60 rsi_14 sma_20 sma_5 sma_60 std_20 std_60 stochastic volume_ratio "
-    "volume_z vwap_gap z_20"
-).split()
+    *("adx_14", "atr_14", "band_lower", "band_place", "band_upper", "ema_12", "ema_26", "ema_50", "garman_klass", "log_return", "macd"),
+    *("macd_histogram", "macd_signal", "max_20", "min_20", "obv_20", "parkinson", "returns_1", "returns_15", "returns_5", "returns_60"),
+    *("rsi_14", "sma_20", "sma_5", "sma_60", "std_20", "std_60", "stochastic", "volume_ratio", "volume_z", "vwap_gap", "z_20"),
+)
 LIVE_WARM_UP = 300  # rows of history before the first live row; also the window of those who recompute
 LIVE_CHUNK = 50  # live rows of one action
 

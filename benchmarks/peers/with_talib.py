@@ -193,10 +193,10 @@ class Handles:
 
 
 ORDER = (
-    "returns_1 returns_5 returns_15 returns_60 log_return sma_5 sma_20 sma_60 ema_12 ema_26 ema_50 rsi_14 macd macd_signal macd_histogram "
-    "band_upper band_lower band_place z_20 atr_14 adx_14 std_20 std_60 volume_ratio volume_z vwap_gap parkinson garman_klass stochastic "
-    "obv_20 max_20 min_20"
-).split()
+    *("returns_1", "returns_5", "returns_15", "returns_60", "log_return", "sma_5", "sma_20", "sma_60", "ema_12", "ema_26", "ema_50"),
+    *("rsi_14", "macd", "macd_signal", "macd_histogram", "band_upper", "band_lower", "band_place", "z_20", "atr_14", "adx_14", "std_20"),
+    *("std_60", "volume_ratio", "volume_z", "vwap_gap", "parkinson", "garman_klass", "stochastic", "obv_20", "max_20", "min_20"),
+)
 
 
 class Live:

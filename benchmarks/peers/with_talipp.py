@@ -19,7 +19,8 @@ class Symbol:
     """One symbol's indicators, grouped by what an update takes."""
 
     def __init__(self) -> None:
-        of_close = [*(ROC(n) for n in (1, 5, 15, 60)), SMA(5), SMA(20), SMA(60), EMA(12), EMA(26), EMA(50), RSI(14), MACD(12, 26, 9), BB(20, 2)]
+        of_close = [*(ROC(n) for n in (1, 5, 15, 60)), *(SMA(n) for n in (5, 20, 60)), *(EMA(n) for n in (12, 26, 50))]
+        of_close += [RSI(14), MACD(12, 26, 9), BB(20, 2)]
         of_bar = [ATR(14), ADX(14, 14), OBV(), Stoch(14, 3), DonchianChannels(20), VWMA(20)]
         self.of_close = [one.add for one in of_close]
         self.of_return = [one.add for one in (StdDev(20), StdDev(60))]
