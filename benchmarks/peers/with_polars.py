@@ -87,11 +87,19 @@ def values(panel: Bars, x: Expressions, columns: list[int]) -> NDArray[np.float6
     return out
 
 
-def newest(panel: Bars, x: Expressions, row: int) -> None:
-    """The newest row from the last 300; the frame is built in the timed part, as it must be in live."""
-    cut = {name: panel[name][row - LIVE_WARM_UP + 1 : row + 1] for name in FIELDS}
-    last = [x[name].last().alias(name) for name in COLUMNS]
-    frame(cut).lazy().group_by("symbol", maintain_order=True).agg(last).collect()
+class Live:
+    """The bars symbol by symbol, so that a window of rows is cut with one copy per field (dense bars)."""
+
+    def __init__(self, panel: Bars, x: Expressions) -> None:
+        self.bars = {name: np.ascontiguousarray(panel[name].T) for name in FIELDS}
+        width = self.bars["close"].shape[0]
+        self.symbol = pl.Series(np.repeat(np.arange(width, dtype=np.int32), LIVE_WARM_UP)).set_sorted()
+        self.last = [x[name].last().alias(name) for name in COLUMNS]
+
+    def newest(self, row: int) -> None:
+        """The newest row from the last 300; the frame of the window is built in the timed part, as it must be in live."""
+        cut = {name: values[:, row - LIVE_WARM_UP + 1 : row + 1].ravel() for name, values in self.bars.items()}
+        pl.DataFrame({"symbol": self.symbol} | cut).lazy().group_by("symbol", maintain_order=True).agg(self.last).collect()
 
 
 def run(x: Expressions, version: str) -> None:
@@ -103,7 +111,7 @@ def run(x: Expressions, version: str) -> None:
         actions = {form: lambda form=form: _done(compute(form, bars, x)) for form in ("group_by", "over")}
         serve(actions, partial(values, panel, x), label)
     else:
-        serve({"recompute": live_chunks(partial(newest, panel, x), LIVE_WARM_UP, panel["close"].shape[0])}, None, label)
+        serve({"recompute": live_chunks(Live(panel, x).newest, LIVE_WARM_UP, panel["close"].shape[0])}, None, label)
 
 
 def _done(result: pl.DataFrame) -> None:
