@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.peers.install import PACKAGES, why_absent
+from benchmarks import report
+from benchmarks.peers.install import PACKAGES, python_of, why_absent
 from benchmarks.peers.process import ROOT
 
 MEANINGS = {
@@ -24,8 +25,10 @@ MEANINGS = {
     "features_growth": "Whether ten times the symbols or fifty times the history cost more per value.",
     "features_stream": "A year of minutes of 500 symbols, more than memory holds, to features on disk.",
     "features_start": "How long a restarted runner is blind, and what the one compilation costs.",
+    "alpha158_parity": "Whether the catalogue's alpha158 are Qlib's own numbers.",
     "features_accuracy": "How far each column is from TA-Lib and from the same formula in extended precision; where definitions differ.",
 }
+ARGUMENTS = {"alpha158_parity": ("--peer-python", str(python_of("qlib")))}  # it has one size
 INTRODUCTION = """# Benchmarks
 
 Assembled by `python -m benchmarks.all --index` from the pages of [docs/benchmarks](benchmarks/); `make benchmarks` measures everything
@@ -45,12 +48,19 @@ def measure(names: list[str], folder: Path, quick: bool) -> list[str]:
     for name in names:
         print(f"{name} ...", flush=True)
         began = time.perf_counter()
-        command = [sys.executable, "-m", f"benchmarks.{name}", "--markdown", str(folder / f"{name}.md"), *(["--quick"] if quick else [])]
+        arguments = ARGUMENTS.get(name, ("--quick",) if quick else ())
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--markdown", str(folder / f"{name}.md"), *arguments]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
         print(f"{name}: {'done' if done.returncode == 0 else 'FAILED'} in {time.perf_counter() - began:.0f} s", flush=True)
         if done.returncode:
             failed.append(name)
     return failed
+
+
+def verdicts(lines: list[str]) -> str:
+    """How many of a page's requirements are met, for the list of contents; empty where the page has none."""
+    met, missed = ("\n".join(lines).count(report.verdict(good)) for good in (True, False))
+    return f": {met} of {met + missed} required figures met" if met + missed else ""
 
 
 def assemble(folder: Path) -> str:
@@ -65,7 +75,7 @@ def assemble(folder: Path) -> str:
         title, *lines = page.read_text().splitlines()
         title = title.removeprefix("# ")
         anchor = "".join(letter for letter in title.lower().replace(" ", "-") if letter.isalnum() or letter == "-")
-        contents.append(f"- [{title}](#{anchor})")
+        contents.append(f"- [{title}](#{anchor}){verdicts(lines)}")
         meaning = [MEANINGS[name], ""] if name in MEANINGS else []
         body = "\n".join(f"#{line}" if line.startswith("#") else line for line in lines).strip()
         sections += [f"## {title}", "", *meaning, body, ""]

@@ -1,4 +1,4 @@
-"""Accuracy: each of the 32 columns beside TA-Lib and beside NumPy in extended precision; alpha158 beside Qlib's own values.
+"""Accuracy: each of the 32 columns beside TA-Lib and beside NumPy in extended precision.
 
 usage: python -m benchmarks.features_accuracy [--quick] [--markdown FILE]
 On synthetic minutes with 2 % missing bars and on the real daily bars. Differences are relative:
@@ -7,10 +7,7 @@ On synthetic minutes with 2 % missing bars and on the real daily bars. Differenc
 
 from __future__ import annotations
 
-import json
-import re
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +17,9 @@ from benchmarks import report, truth
 from benchmarks.agreement import EXACT, SEEDED_ELSEWHERE, Column, compare, our_values
 from benchmarks.peers.process import Peer, PeerFailedError
 from benchmarks.peers.program import Bars, present_bars, scatter
-from benchmarks.workload import daily_panel, feature_set, make_panel, save_panel, some_columns
+from benchmarks.workload import daily_panel, feature_set, make_panel, save_panel
 from trading_platform.contracts.panel import BAR_FIELDS, Panel
-from trading_platform.features.catalog import registry
-from trading_platform.features.program import Program
 
-QLIB_NEAR, QLIB_FIRST = 1e-4, 60
 DEFINITIONS = {
     "macd": "TA-Lib starts the fast mean at the slow one's first bar: compared after 1,500 bars",
     "macd_signal": "as macd",
@@ -81,51 +75,13 @@ def rows_of(label: str, panel: Panel, theirs: NDArray[np.float64] | None, column
     ]
 
 
-def plain(name: str) -> str:
-    """A feature's name without case and underscores, as Qlib and the catalogue can be matched."""
-    return re.sub(r"[^a-z0-9]", "", name.lower().removeprefix("alpha158"))
-
-
-def alpha158(panel: Panel, symbols: int, folder: Path) -> list[str]:
-    """Lines about the catalogue's alpha158 beside Qlib's values after row 60; says so where one of them is missing."""
-    if "alpha158" not in registry.names():
-        return ["**Not measured: the catalogue has no set `alpha158`.**"]
-    columns = list(range(symbols))
-    small = some_columns(panel, columns)
-    rounded = {name: x.astype(np.float32).astype(np.float64) for name, x in small.fields.items()}  # Qlib reads float32
-    rounded["vwap"] = ((rounded["high"] + rounded["low"] + rounded["close"]) / 3).astype(np.float32).astype(np.float64)
-    small = replace(small, fields=rounded)
-    chosen = registry.feature_set("alpha158")
-    mine = Program(chosen, small.instrument_ids).step(small, np.empty((*small.shape, len(chosen.names))))
-    try:
-        with Peer("qlib", "benchmarks.peers.with_qlib", str(save_panel(small, folder / "daily.npz")), "alpha158") as peer:
-            hello, theirs = json.loads(peer.version), peer.values(columns)
-    except PeerFailedError as error:
-        return [f"**Not measured: {error}**"]
-    place = {plain(name): f for f, name in enumerate(chosen.names)}
-    missing = [name for name in hello["names"] if plain(name) not in place]
-    known = [f for f, name in enumerate(hello["names"]) if plain(name) in place]
-    names = tuple(hello["names"][f] for f in known)
-    late = small.present & (np.cumsum(small.present, axis=0) > QLIB_FIRST)
-    found = compare(mine[:, :, [place[plain(name)] for name in names]], theirs[:, :, known], names, late, frozenset())
-    near = sum(one.worst <= QLIB_NEAR for one in found)
-    far = [one for one in sorted(found, key=lambda one: -one.worst) if one.worst > QLIB_NEAR]
-    lines = [
-        f"{hello['version']}, {symbols} symbols of the real daily bars, after {QLIB_FIRST} bars, ours fed the float32 inputs that Qlib "
-        f"reads: **{near} of {len(hello['names'])}** within {QLIB_NEAR:.0e} ({report.verdict(near == len(hello['names']))})."
-    ]
-    lines += [f"Not found in the catalogue: {', '.join(missing)}."] if missing else []
-    rows = [(one.name, f"{one.worst:.1e}", f"{one.compared:,}", one.one_sided) for one in far]
-    return lines + (["", *report.table(("further apart", "largest", "cells compared", "only one defines"), rows)] if far else [])
-
-
 def page(quick: bool) -> list[str]:
     """Compare and tell."""
     rows, symbols = (2500, 2) if quick else (8190, 8)
     panels = {"synthetic": make_panel(rows, symbols, 0.02), "real daily": daily_panel()}
     found: list[tuple[object, ...]] = []
     notes: list[str] = []
-    version, qlib = "", ["**Not measured: the real daily data are absent (TRADING_TEST_DATA).**"]
+    version = ""
     with tempfile.TemporaryDirectory() as folder:
         for label, panel in panels.items():
             if panel is None:
@@ -139,20 +95,18 @@ def page(quick: bool) -> list[str]:
             except PeerFailedError as error:
                 notes.append(f"{label}: TA-Lib **not measured**: {error}.")
             found += rows_of(label, panel, theirs, columns)
-            if label == "real daily":
-                qlib = alpha158(panel, 2 if quick else 20, Path(folder))
     explained = (
         f"{version or 'TA-Lib absent'}; reference: NumPy longdouble, every window taken out whole, our seeds, compared from the first bar. "
         f"Required: {EXACT:.0e} where definitions agree; what is above it is bold. `only one defines`: cells, TA-Lib / reference."
     )
     good = sum(float(str(row[3]).strip("*")) <= EXACT for row in found)
-    notes.append(f"**{good} of {len(found)} columns within {EXACT:.0e} of the reference ({report.verdict(good == len(found))}).**")
+    notes.append(f"{good} of {len(found)} columns within {EXACT:.0e} of the reference: {report.verdict(good == len(found))}.")
     ordered = sorted(found, key=lambda row: (str(row[0]), str(row[1])))
-    return [explained, "", *notes, "", *report.table(HEADS, ordered), "", "## alpha158 beside Qlib", "", *qlib]
+    return [explained, "", *notes, "", *report.table(HEADS, ordered)]
 
 
 def main() -> None:
-    """Print the tables; optionally write them."""
+    """Print the table; optionally write it."""
     given = report.parser(__doc__).parse_args()
     started = report.machine()
     report.publish("Accuracy of the feature engine", "features_accuracy", page(given.quick), given, started)

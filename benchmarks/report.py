@@ -40,8 +40,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
 
 
 def verdict(good: bool) -> str:
-    """The word of the last column."""
-    return "met" if good else "**missed**"
+    """The word of the last column, bold so that the index can count it."""
+    return "**met**" if good else "**missed**"
 
 
 def parser(text: str | None) -> argparse.ArgumentParser:

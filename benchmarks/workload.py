@@ -16,7 +16,7 @@ from benchmarks.peers.program import COLUMNS
 from trading_platform.contracts.panel import BAR_FIELDS, FACTOR_FIELDS, PRICE_FIELDS, TIMEFRAME_NS, Panel
 from trading_platform.features import indicators as ind
 from trading_platform.features.catalog import registry
-from trading_platform.features.expression import Expression, adj, diff, ema, log, max_, mean, min_, pct_change, sign, sqrt, std, sum_
+from trading_platform.features.expression import Expression, adj, diff, ema, lag, log, max_, mean, min_, pct_change, sign, sqrt, std, sum_
 from trading_platform.features.program import FeatureSet
 
 LN2 = float(np.log(2.0))
@@ -34,7 +34,7 @@ def feature_set() -> FeatureSet:
     upper, lower = average + 2.0 * spread, average - 2.0 * spread
     features = {f"returns_{n}": pct_change(c, n) for n in (1, 5, 15, 60)}
     features |= {f"sma_{n}": mean(c, n) for n in (5, 20, 60)} | {f"ema_{n}": ema(c, n) for n in (12, 26, 50)}
-    features |= {"log_return": log(c / ind.lag(c)), "rsi_14": ind.rsi(c, 14), "atr_14": ind.atr(14), "adx_14": ind.adx(14)}
+    features |= {"log_return": log(c / lag(c)), "rsi_14": ind.rsi(c, 14), "atr_14": ind.atr(14), "adx_14": ind.adx(14)}
     features |= {"macd": line, "macd_signal": signal, "macd_histogram": line - signal, "band_upper": upper, "band_lower": lower}
     features |= {"band_place": (c - lower) / (upper - lower), "z_20": (c - average) / spread, "std_20": std(r, 20), "std_60": std(r, 60)}
     features |= {"volume_ratio": v / volume_average, "volume_z": (v - volume_average) / (std(v, 20) * (19 / 20) ** 0.5)}

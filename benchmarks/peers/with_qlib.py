@@ -1,13 +1,11 @@
 """Qlib's expression engine: the bars dumped to its own .bin files, then D.features with its caches off; the result stays its frame.
 
-usage: python -m benchmarks.peers.with_qlib PANEL.npz batch | PANEL.npz alpha158
-Two kernels (worker processes), as many as the machine has. Qlib reads float32. Dumping is not timed. `alpha158` serves values only: the 158
-fields of Qlib's own loader, with vwap = (high + low + close) / 3, in the order of ALPHA158 names that `values` saves beside the array.
+usage: python -m benchmarks.peers.with_qlib PANEL.npz batch
+Two kernels (worker processes), as many as the machine has. Qlib reads float32. Dumping is not timed.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import sys
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 from qlib.data import D
 from qlib.data.cache import H
 
-from benchmarks.peers.program import COLUMNS, FIELDS, Bars, read_panel, serve
+from benchmarks.peers.program import COLUMNS, Bars, read_panel, serve
 
 KERNELS = 2
 LN2 = math.log(2.0)
@@ -102,25 +100,16 @@ def main() -> None:
     """Serve one mode."""
     panel = read_panel(sys.argv[1])
     height, width = panel["close"].shape
-    if sys.argv[2] == "alpha158":
-        panel["vwap"] = (panel["high"] + panel["low"] + panel["close"]) / 3
     with tempfile.TemporaryDirectory() as folder:
         dump(panel, Path(folder))
         quiet = {"logging_level": logging.ERROR, "expression_cache": None, "dataset_cache": None}
         qlib.init(provider_uri=folder, region="us", kernels=KERNELS, **quiet)
         label = f"Qlib {version('pyqlib')}, {KERNELS} kernels"
-        if sys.argv[2] == "alpha158":
-            from qlib.contrib.data.loader import Alpha158DL
-
-            fields, names = Alpha158DL.get_feature_config()
-            serve({}, partial(values, height, fields), json.dumps({"version": label, "names": names}))
-            return
         fields = [expressions()[name] for name in COLUMNS]
 
         def all_symbols() -> None:
             features(list(range(width)), fields)
 
-        assert tuple(panel) == FIELDS
         serve({"D.features": all_symbols}, partial(values, height, fields), label)
 
 

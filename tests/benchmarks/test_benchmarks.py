@@ -236,10 +236,10 @@ def test_the_reference_is_not_blind_to_a_shift_by_one_bar(gappy: tuple[Panel, Pa
 
 
 def test_the_index_demotes_headings_and_shows_what_was_not_measured(tmp_path: Path) -> None:
-    (tmp_path / "features_batch.md").write_text("# Batch, timed\n\nMade by `x`.\n\n## More\n")
+    (tmp_path / "features_batch.md").write_text("# Batch, timed\n\n| 3x | **met** |\n| 1x | **missed** |\n\n## More\n")
     (tmp_path / "demo.md").write_text("# The demo\n\ntext\n")
     index = every.assemble(tmp_path)
-    assert "- [Batch, timed](#batch-timed)" in index and "\n### More" in index and "\n## The demo" in index
+    assert "- [Batch, timed](#batch-timed): 1 of 2 required figures met\n" in index and "\n### More" in index and "\n## The demo" in index
     assert "**Not measured yet**: `python -m benchmarks.features_live" in index
 
 
