@@ -2,7 +2,8 @@
 
 usage: python -m benchmarks.peers.with_nautilus PANEL.npz live
 23 columns: 4 rates of change, 3 SMAs, 3 EMAs, RSI, MACD line, volume SMA, ATR, Bollinger (upper, lower, place, z), stochastic, Donchian
-(2), directional movement in place of ADX, OBV. Definitions differ in part (SMA-free seeds, log or plain rates), so values are not compared.
+(2), directional movement in place of ADX, OBV. Its rate of change needs 2 bars at least, its EMAs start with the first value, its MACD has
+no signal line: definitions differ, so values are not compared.
 """
 
 from __future__ import annotations
