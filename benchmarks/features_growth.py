@@ -19,7 +19,7 @@ from trading_platform.features.program import Program
 
 LINEAR = 1.2  # the slowest size may cost 20 % more per value than the fastest
 THREADS = 1  # 50 symbols are one block: two threads could not share it
-HEADS = ("what grows", "size", "bars", "turns", "s wall (CPU)", "ns per value", "of the cheapest size", "")
+HEADS = ("what grows", "size", "bars", "turns", "s wall (CPU)", "ns per value (CPU)", "of the cheapest size (CPU)", "")
 
 
 def one_panel(panel: Panel, repeats: int) -> Callable[[], None]:
@@ -52,10 +52,11 @@ def rows_of(label: str, times: dict[int, Times], bars: dict[int, int]) -> list[t
     """The rows of one family; the verdict on the last."""
     values = {size: bars[size] * len(feature_set().names) for size in times}
     each = {size: times[size].wall / values[size] * 1e9 for size in times}
-    least, found = min(each.values()), []
+    busy = {size: times[size].cpu / values[size] * 1e9 for size in times}
+    least, idlest, found = min(each.values()), min(busy.values()), []
     for size, took in times.items():
         seconds = f"{took.wall:.3f} ({took.cpu:.3f})"
-        costs = (seconds, f"{each[size]:.2f}", f"{each[size] / least:.2f}")
+        costs = (seconds, f"{each[size]:.2f} ({busy[size]:.2f})", f"{each[size] / least:.2f} ({busy[size] / idlest:.2f})")
         found.append([label, f"{size:,}", f"{bars[size]:,}", len(took.walls), *costs, ""])
     found[-1][-1] = f"within {LINEAR - 1:.0%}: {report.verdict(max(each.values()) <= LINEAR * least)}"
     return [tuple(row) for row in found]

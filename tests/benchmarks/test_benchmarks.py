@@ -188,8 +188,9 @@ def test_the_live_side_computes_what_batch_computes() -> None:
 def test_the_hundred_features_are_different_and_some_look_across_the_universe() -> None:
     chosen = catalogue_features(40)
     assert len(set(chosen.features.values())) == len(chosen.names) == 40
-    times = features_hundred.live_rows(chosen, 20, 30, chosen.warm_up)
-    assert len(times.samples) == 29
+    wall, cpu = features_hundred.live_rows(chosen, 20, 30, chosen.warm_up)
+    assert len(wall.samples) == len(cpu.samples) == 29
+    assert "| wall | 29 |" in "\n".join(features_hundred.page(20, 30))
     assert any(features_hundred.crosses(x) for x in catalogue_features(1000).features.values())
 
 
