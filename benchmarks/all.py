@@ -2,7 +2,7 @@
 
 usage: python -m benchmarks.all [--quick] [--index] [NAME ...]      (make benchmarks)
 Pages go to docs/benchmarks/, the index to docs/benchmarks.md; with --quick both go to build/benchmarks/. --index runs nothing and only
-assembles. Run it on a quiet machine: about ten minutes and, for features_stream, 12 GB of disk.
+assembles. Run it on a quiet machine: about a quarter of an hour and, for features_stream, 12 GB of disk.
 """
 
 from __future__ import annotations
