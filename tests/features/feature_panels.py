@@ -13,7 +13,22 @@ from trading_platform.features.operators.kernel import Operator
 from trading_platform.features.operators.table import OPERATORS
 from trading_platform.features.program import FeatureSet, Program
 
-OPTIONAL_FIELDS = ("vix", "sector")
+OPTIONAL_FIELDS = ("vix", "sector", "sentiment", "vwap")
+PRICE_FIELDS = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "vwap",
+    *(f"{side}_price{k}" for side in ("bid", "ask") for k in ("", *(f"_{n}" for n in range(2, 11)))),
+)
+SHARE_FIELDS = (
+    "volume",
+    "buy_volume",
+    "sell_volume",
+    "order_flow",
+    *(f"{side}_size{k}" for side in ("bid", "ask") for k in ("", *(f"_{n}" for n in range(2, 11)))),
+)
 _PARAMS = {"n": 7, "low": -0.5, "high": 40.0, "q": 0.3, "tail": 0.2, "slots": 8}
 
 
@@ -33,6 +48,7 @@ def clean_panel(seed: int, rows: int, width: int, session_rows: int = 9) -> Pane
         "vix": np.repeat(20.0 + np.cumsum(rng.normal(0.0, 0.3, (rows, 1)), axis=0), width, axis=1),
         "sector": np.repeat(rng.integers(0, 3, (1, width)).astype(float), rows, axis=0),
     }
+    fields |= book_fields(np.random.default_rng([seed, 3]), fields)
     timestamp = 1_500_000_000_000_000_000 + np.arange(rows) * TIMEFRAME_NS["1Min"]
     session = 17_000 + np.cumsum(rng.random(rows) < 1.0 / session_rows)
     ids = tuple(f"us:A{i:03d}" for i in range(width))
@@ -40,12 +56,37 @@ def clean_panel(seed: int, rows: int, width: int, session_rows: int = 9) -> Pane
     return Panel("1Min", ids, timestamp, timestamp + TIMEFRAME_NS["1Min"], session, fields, every, every.copy())
 
 
+def book_fields(rng: np.random.Generator, bars: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """What quotes, a book of ten levels, trades and a sentiment source would add to these bars."""
+    shape = bars["close"].shape
+    middle, tick = bars["close"], bars["close"] * 1e-4
+    fields = {"vwap": (bars["high"] + bars["low"] + bars["close"]) / 3.0, "sentiment": rng.normal(0.0, 1.0, shape)}
+    for side, sign in (("bid", -1.0), ("ask", 1.0)):
+        price = middle
+        for k in ("", *(f"_{n}" for n in range(2, 11))):
+            price = price + sign * tick * rng.integers(1, 4, shape)
+            fields[f"{side}_price{k}"] = price
+            fields[f"{side}_size{k}"] = np.round(np.exp(rng.normal(5.0, 1.0, shape)))
+    bought = np.round(bars["volume"] * rng.random(shape))
+    trades = rng.integers(0, 50, shape).astype(float)
+    return fields | {
+        "buy_volume": bought,
+        "sell_volume": bars["volume"] - bought,
+        "order_flow": np.round(rng.normal(0.0, 200.0, shape)),
+        "book_updates": rng.integers(0, 80, shape).astype(float),
+        "trade_count": trades,
+        "signed_ticks": np.round(trades * rng.uniform(-1.0, 1.0, shape)),
+        "effective_spread": 2e-4 * rng.random(shape),
+    }
+
+
 def with_event(panel: Panel, row: int, column: int, ratio: float, dividend: float = 0.0) -> Panel:
     """The same market with a split and a dividend (fraction of the price) taking effect at `row` of one column (T1)."""
     fields = {name: values.copy() for name, values in panel.fields.items()}
-    for name in ("open", "high", "low", "close"):
+    for name in PRICE_FIELDS:
         fields[name][row:, column] *= (1.0 - dividend) / ratio
-    fields["volume"][row:, column] *= ratio
+    for name in SHARE_FIELDS:
+        fields[name][row:, column] *= ratio
     fields["split_factor"][row:, column] *= ratio
     fields["return_factor"][row:, column] *= ratio / (1.0 - dividend)
     return replace(panel, fields=fields)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from feature_panels import adversarial_panel, assert_same_bits, clean_panel, compute, every_operator, with_event, without
+from feature_panels import PRICE_FIELDS, adversarial_panel, assert_same_bits, clean_panel, compute, every_operator, with_event, without
 from feature_worker import save_panel, set_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,7 +27,7 @@ from trading_platform.features.operators.table import OPERATORS
 from trading_platform.features.program import FeatureSet
 
 SETS = (*registry.names(), "every_operator")
-ROWS, WIDTH = 230, 9
+ROWS, WIDTH = 290, 9
 LONG = bool(os.environ.get(names.ENV_TEST_LONG))
 CAMPAIGN = settings(max_examples=100 if LONG else 12, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -165,7 +165,7 @@ def test_an_inserted_dividend_moves_no_feature_beyond_rounding(name: str) -> Non
 def test_only_features_flagged_as_levels_move_when_one_instruments_prices_are_scaled(name: str) -> None:
     feature_set, panel = set_of(name), clean_panel(22, ROWS, WIDTH)
     fields = {key: values.copy() for key, values in panel.fields.items()}
-    for key in ("open", "high", "low", "close"):
+    for key in PRICE_FIELDS:
         fields[key][:, 2] *= 3.7
     changes = moved(feature_set, compute(feature_set, replace(panel, fields=fields)), compute(feature_set, panel))
     assert {key for key, value in changes.items() if value > 1e-9} == set(feature_set.level)
