@@ -1,6 +1,6 @@
 """Quotes, order books and trades in rows of fixed length (market_data.order_book). What is known at the row's end, and the flow within it.
 
-Fields: bid_price, bid_size, ask_price, ask_size (best), bid_price_2 .. ask_size_10 (deeper levels), order_flow, book_updates, and from trades
+Fields: bid_price, bid_size, ask_price, ask_size (best), bid_price_2 .. ask_size_10 (deeper levels), order_flow, book_updates; from trades
 volume, buy_volume, sell_volume, trade_count, signed_ticks, effective_spread. A row without a trade has volume 0.
 """
 
