@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from trading_platform.contracts.errors import InputError
 
 TIMEFRAME_NS: dict[str, int] = {
+    "1Sec": 1_000_000_000,
     "1Min": 60_000_000_000,
     "5Min": 300_000_000_000,
     "15Min": 900_000_000_000,

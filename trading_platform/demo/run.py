@@ -171,7 +171,6 @@ def run_demo(settings: Settings, screen: Screen | None = None) -> int:
         walks: dict[Pipeline, Child] = {}
         with ExitStack() as children:
 
-
             def walk(pipelines: Iterable[Pipeline]) -> None:
                 """Begin to explain an order of each: a walk reads what the assets after trading neither make nor change."""
                 for one in pipelines:
