@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trading_platform.contracts.errors import InputError
-from trading_platform.research.splits import purged, purged_folds, training_rows, walk_forward
+from trading_platform.research.splits import purged, purged_folds, training_rows, walk_forward, warm_folds
 
 
 def intervals(count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -96,3 +96,14 @@ def test_labels_without_an_end_are_never_learned_from() -> None:
 def test_too_few_rows_say_what_a_fold_needs() -> None:
     with pytest.raises(InputError, match="too few for one fold"):
         walk_forward(*intervals(200, 5))
+
+
+def test_folds_that_would_learn_mostly_before_the_warm_up_are_left_out() -> None:
+    folds = walk_forward(*intervals(120, 1), train=20, test=10, step=5, embargo=0.0)
+    warm = np.arange(120) >= 50
+    kept = warm_folds(folds, warm)
+    assert kept == [fold for fold in folds if fold.train[10] >= 50 or (fold.train >= 50).sum() == 10]
+    assert kept[0].train[0] == 40 and len(kept) == len(folds) - 8
+    assert warm_folds(folds, np.ones(120, bool)) == folds
+    with pytest.raises(InputError, match="first 110 of 120 rows are cold"):
+        warm_folds(folds, np.arange(120) >= 110)

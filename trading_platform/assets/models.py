@@ -24,6 +24,7 @@ from trading_platform.contracts.panel import Panel
 
 if TYPE_CHECKING:
     from trading_platform.research.labels import Labels
+    from trading_platform.research.splits import Fold
 
 SEED = 7
 ALPHA_CODE = (
@@ -87,6 +88,16 @@ def before_stretch(given: TrainingSet) -> TrainingSet:
     return dataclasses.replace(given, panel=given.panel.rows(0, start), features=given.features[:start], labels=labels)
 
 
+def folds_of(place: Workplace, pipeline: Pipeline, known: TrainingSet) -> "list[Fold]":
+    """The folds of the walk-forward whose training rows are mostly warm: the last `max_folds` where the settings limit them."""
+    from trading_platform.research.splits import walk_forward, warm_folds
+    from trading_platform.research.walk_forward import usable_cells
+
+    folds = walk_forward(known.labels.t0, known.labels.t1, pipeline.train, pipeline.test, pipeline.step, pipeline.embargo)
+    warm = usable_cells(known.panel, known.features).any(axis=1)
+    return warm_folds(folds, warm)[-(place.settings.max_folds or 0) :]
+
+
 def model_upstream(pipeline: Pipeline) -> dict[str, Reads]:
     """What a training set reads."""
     return dict.fromkeys((pipeline.bars, pipeline.asset("universe"), pipeline.features, pipeline.labels), Reads.WHOLE)
@@ -109,22 +120,18 @@ def alpha_recipe(pipeline: Pipeline) -> Recipe:
 def publish_alpha(out: Publication, pipeline: Pipeline, context: dg.AssetExecutionContext, mlflow: Mlflow) -> dg.MaterializeResult:
     """Refit on every fold and keep what the newest model said about each row (T31)."""
     from trading_platform.research import report, walk_forward
-    from trading_platform.research.splits import walk_forward as folds_of
 
     if not out.holds(pipeline.bars):
         return out.nothing(f"{pipeline.bars} holds no rows")
     known = before_stretch(training_set(out, pipeline))
-    labels = known.labels
-    folds = folds_of(labels.t0, labels.t1, pipeline.train, pipeline.test, pipeline.step, pipeline.embargo)[
-        -(out.place.settings.max_folds or 0) :
-    ]
+    folds = folds_of(out.place, pipeline, known)
 
     def progress(done: int, total: int) -> None:
         if done == total or done % 10 == 0:
             context.log.info(f"fold {done} of {total}")
 
     store = FoldFiles(out.place.lake.root / "fold-cache")
-    found = walk_forward.run(known.panel, known.features, known.names, labels, folds, seed=SEED, progress=progress, store=store)
+    found = walk_forward.run(known.panel, known.features, known.names, known.labels, folds, seed=SEED, progress=progress, store=store)
     _write_predictions(out, known.panel, found)
     mean_ic = float(np.nanmean(found.ic)) if np.isfinite(found.ic).any() else 0.0
     with mlflow.session(out, context) as run:

@@ -14,7 +14,16 @@ from trading_platform.assets.bundles import SIZING, created_at
 from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.features import features_array
 from trading_platform.assets.inputs import Reads, Recipe, latest
-from trading_platform.assets.models import SEED, TrainingSet, before_stretch, model_upstream, predictions_array, training_set, windows_of
+from trading_platform.assets.models import (
+    SEED,
+    TrainingSet,
+    before_stretch,
+    folds_of,
+    model_upstream,
+    predictions_array,
+    training_set,
+    windows_of,
+)
 from trading_platform.assets.node import Node, of
 from trading_platform.assets.panels import actions_of, set_of
 from trading_platform.assets.pipelines import Pipeline
@@ -108,14 +117,6 @@ def published_walk_forward(out: Reader, pipeline: Pipeline, known: TrainingSet) 
     )
 
 
-def folds_before_stretch(place: Workplace, pipeline: Pipeline, known: TrainingSet) -> "list[Fold]":
-    """The folds of the walk-forward: the last `max_folds` where the settings limit them."""
-    from trading_platform.research.splits import walk_forward
-
-    folds = walk_forward(known.labels.t0, known.labels.t1, pipeline.train, pipeline.test, pipeline.step, pipeline.embargo)
-    return folds[-(place.settings.max_folds or 0) :]
-
-
 def record_trial(
     out: Publication, pipeline: Pipeline, known: TrainingSet, returns: NDArray[np.float64], at: int
 ) -> "tuple[TrialCount, dict[str, Any]]":
@@ -154,7 +155,7 @@ def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecut
     known = before_stretch(training_set(out, pipeline))
     found, folds, arena = (
         published_walk_forward(out, pipeline, known),
-        folds_before_stretch(out.place, pipeline, known),
+        folds_of(out.place, pipeline, known),
         arena_of(out, pipeline, known),
     )
     first = net_result(arena, found.predictions, model_age(known.panel, found.fold, folds))

@@ -75,6 +75,19 @@ def walk_forward(t0: Rows, t1: Rows, train: int = 252, test: int = 63, step: int
     return folds
 
 
+def warm_folds(folds: list[Fold], warm: NDArray[np.bool_], share: float = 0.5) -> list[Fold]:
+    """The folds of whose training rows at least `share` are warm; the ones before them would learn from what little follows a warm-up.
+
+    warm: bool (T,), at least one cell of the row has all of its features. Raises InputError if no fold is left.
+    """
+    kept = [fold for fold in folds if float(warm[fold.train].mean()) >= share]
+    if not kept:
+        cold = int(np.argmax(warm)) if warm.any() else warm.size
+        fix = "read a longer span, or use a feature set with a shorter warm-up"
+        raise InputError(f"the first {cold} of {warm.size} rows are cold: too few are left for one fold", "research.splits", fix)
+    return kept
+
+
 def purged(t0: Rows, t1: Rows, test: Rows, embargo: int = 0) -> Rows:
     """Training rows for a set of test rows: those whose interval meets no test segment's interval, nor the `embargo` rows after it.
 

@@ -86,11 +86,3 @@ def where(condition: Expression, x: Expression | Number, y: Expression | Number)
     Unit: of x and y. Warm-up: 0. Undefined: where the condition or the branch taken is. Source: NumPy where.
     """
     return apply("where", condition, x, y)
-
-
-def only_where(condition: Expression, x: Expression) -> Expression:
-    """x where the condition is not 0, undefined elsewhere: x + sqrt(0 or -1), which counts as no overflow.
-
-    Unit: of x. Warm-up: 0. Undefined: where x or the condition is, or the condition is 0. Source: this project.
-    """
-    return x + sqrt(where(condition, 0.0, -1.0))
