@@ -28,8 +28,8 @@ A feature is an expression over a panel's fields. `field(name)` reads raw values
 - *Warm-up* is how many present bars more than its inputs a function needs before its first value.
 
 A new feature is one line in a module of `trading_platform/features/catalog`: name, expression, meaning with unit. Its row below is
-generated: `python -c "from trading_platform.features.reference import markdown; print(markdown(), end='')" > docs/features.md`. A new set is
-one function that returns a `Listing`, and one line in `catalog/registry.py`.
+generated, by `python -c "from trading_platform.features.reference import markdown; print(markdown(), end='')" > docs/features.md`. A new
+set is one function that returns a `Listing`, and one line in `catalog/registry.py`.
 """
 _PARTS = re.compile(r"\b(Unit|Warm-up|Undefined|Source): ")
 _ARITHMETIC = {
