@@ -119,7 +119,8 @@ def _catalogue() -> list[str]:
         ]
         for key in found.names:
             meaning, bars = listing.features[key].meaning.replace("|", "\\|"), warm_up_of({key: found.features[key]})
-            lines.append(f"| `{key}` | {meaning} | {bars} | {'yes' if key in found.level else ''} |")
+            shown = f"`{meaning}`" if "$" in meaning else meaning  # a formula with Qlib's $fields is no mathematics of Markdown's
+            lines.append(f"| `{key}` | {shown} | {bars} | {'yes' if key in found.level else ''} |")
         lines.append("")
     return lines
 
