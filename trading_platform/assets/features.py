@@ -1,8 +1,7 @@
 """Features: the compiled program over the whole panel, as tables, with the states a runner starts from (DESIGN 5)."""
 
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.assets.bars import read_periods, write_periods
-from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.node import Node, of
 from trading_platform.assets.panels import actions_of, cell_frame, cells_of, cutoff_rows, panel_of, present_cells, session_date, set_of
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
-from trading_platform.assets.reading import Reader, reader
+from trading_platform.assets.reading import Reader
 from trading_platform.assets.resources import Platform
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.panel import Panel
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 
 THREADS = 2
 STATE_ASSET = "feature-state"
-FUTURE_ROWS = 64  # replaced rows that the causality check feeds after the half it compares
-DEFINED_SHARE = 0.5  # a feature that is undefined in more than half of the warm cells says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +126,8 @@ def features_array(out: Reader, pipeline: Pipeline, panel: Panel) -> tuple[NDArr
     return values, names
 
 
-def features_asset(pipeline: Pipeline) -> Node:
-    """features_daily or features_intraday with its checks."""
+def features_asset(pipeline: Pipeline, checks: Sequence[dg.AssetChecksDefinition]) -> Node:
+    """features_daily or features_intraday; `checks` judge it."""
     recipe = features_recipe(pipeline)
 
     @dg.asset(
@@ -143,55 +139,4 @@ def features_asset(pipeline: Pipeline) -> Node:
     def features(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         return publish_features(platform.publication(context, recipe), pipeline)
 
-    specs = [
-        dg.AssetCheckSpec(
-            "finite", asset=recipe.asset, blocking=True, description="no infinite value; no feature undefined in most warm cells"
-        ),
-        dg.AssetCheckSpec("causal", asset=recipe.asset, blocking=True, description="the future, changed, moves no earlier feature (I1)"),
-    ]
-
-    @dg.multi_asset_check(specs=specs, name=f"{recipe.asset}_checks")
-    def checks(context: dg.AssetCheckExecutionContext, platform: Platform) -> Iterable[dg.AssetCheckResult]:
-        yield from judge_features(context.instance, platform.place, pipeline)
-
-    return Node(recipe, features, (checks,))
-
-
-def judge_features(instance: dg.DagsterInstance, place: Workplace, pipeline: Pipeline) -> Iterable[dg.AssetCheckResult]:
-    """The published table against a second computation over bars whose future was changed, and its share of defined cells."""
-    seen = reader(instance, place, pipeline.bars, pipeline.asset("universe"), pipeline.features)
-    asset = pipeline.features
-    if not seen.holds(asset):
-        yield from (
-            dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata=NOTHING_TO_JUDGE) for name in ("finite", "causal")
-        )
-        return
-    panel, chosen = panel_of(seen, pipeline), set_of(seen, pipeline)
-    published, _ = features_array(seen, pipeline, panel)
-    warm = np.cumsum(panel.present, axis=0) > chosen.warm_up
-    share = (
-        {name: float(np.isfinite(published[..., i][warm & panel.present]).mean()) for i, name in enumerate(chosen.names)}
-        if warm.any()
-        else {}
-    )
-    infinite = int(np.isinf(published).sum())
-    empty = sorted(name for name, defined in share.items() if defined < DEFINED_SHARE)
-    said = {"infinite_cells": infinite, "mostly_undefined": ", ".join(empty), "least_defined": min(share.values(), default=1.0)}
-    yield dg.AssetCheckResult(check_name="finite", asset_key=asset, passed=infinite == 0 and not empty, metadata=said)
-    moved = moved_by_the_future(panel, chosen, actions_of(seen, pipeline), published)
-    said = {"features_that_moved": ", ".join(moved), "rows_compared": panel.shape[0] // 2}
-    yield dg.AssetCheckResult(check_name="causal", asset_key=asset, passed=not moved, metadata=said)
-
-
-def moved_by_the_future(panel: Panel, feature_set: "FeatureSet", actions: "ActionTable", published: NDArray[np.float32]) -> list[str]:
-    """Features whose published first half differs in any bit from one computed with every later bar replaced."""
-    half = panel.shape[0] // 2
-    end = min(panel.shape[0], half + FUTURE_ROWS)
-    generator = np.random.default_rng(0)
-    fields = {name: values[:end].copy() for name, values in panel.fields.items()}
-    for values in fields.values():
-        values[half:] *= generator.uniform(0.5, 2.0, values[half:].shape)
-    changed = dataclasses.replace(panel.rows(0, end), fields=fields)
-    again, _ = compute(changed, feature_set, actions, ())
-    same = (again[:half] == published[:half]) | (np.isnan(again[:half]) & np.isnan(published[:half]))
-    return [name for index, name in enumerate(feature_set.names) if not bool(same[..., index].all())]
+    return Node(recipe, features, checks)
