@@ -13,6 +13,7 @@ from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader, read_table
 from trading_platform.assets.resources import Platform
 from trading_platform.assets.workplace import Workplace
+from trading_platform.contracts.manifest import OutputFile
 
 if TYPE_CHECKING:
     import polars as pl
@@ -108,6 +109,13 @@ def write_periods(out: Publication, lake_asset: str, frame: "pl.DataFrame", pipe
 def read_periods(out: Reader, asset: str, pipeline: Pipeline) -> "pl.DataFrame":
     """The rows of all periods of an upstream asset."""
     return out.read(asset, f"{PERIOD[pipeline.timeframe][0]}=")
+
+
+def period_files(out: Reader, asset: str, pipeline: Pipeline) -> dict[str, OutputFile]:
+    """The file of each period of an upstream asset that holds one per period, by lake name such as `year=2012`, ascending."""
+    name = PERIOD[pipeline.timeframe][0]
+    files = sorted(out.inputs.outputs(asset), key=lambda file: file.partition)
+    return {file.partition: file for file in files if file.partition.startswith(f"{name}=")}
 
 
 def _markdown(frame: "pl.DataFrame") -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.features import compute, features_array
-from trading_platform.assets.panels import actions_of, panel_of, set_of
+from trading_platform.assets.panels import panel_of, set_of
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.reading import reader
 from trading_platform.assets.resources import Platform
@@ -20,7 +20,6 @@ from trading_platform.contracts.panel import Panel
 
 if TYPE_CHECKING:
     from trading_platform.features.program import FeatureSet
-    from trading_platform.market_data.corporate_actions import ActionTable
 
 FUTURE_ROWS = 64  # replaced rows that the causality check feeds after the half it compares
 DEFINED_SHARE = 0.5  # a feature that is undefined in more than half of the warm cells says nothing
@@ -62,12 +61,12 @@ def judge_features(instance: dg.DagsterInstance, place: Workplace, pipeline: Pip
     empty = sorted(name for name, defined in share.items() if defined < DEFINED_SHARE)
     said = {"infinite_cells": infinite, "mostly_undefined": ", ".join(empty), "least_defined": min(share.values(), default=1.0)}
     yield dg.AssetCheckResult(check_name="finite", asset_key=asset, passed=infinite == 0 and not empty, metadata=said)
-    moved = moved_by_the_future(panel, chosen, actions_of(seen, pipeline), published)
+    moved = moved_by_the_future(panel, chosen, published)
     said = {"features_that_moved": ", ".join(moved), "rows_compared": panel.shape[0] // 2}
     yield dg.AssetCheckResult(check_name="causal", asset_key=asset, passed=not moved, metadata=said)
 
 
-def moved_by_the_future(panel: Panel, feature_set: "FeatureSet", actions: "ActionTable", published: NDArray[np.float32]) -> list[str]:
+def moved_by_the_future(panel: Panel, feature_set: "FeatureSet", published: NDArray[np.float32]) -> list[str]:
     """Features whose published first half differs in any bit from one computed with every later bar replaced."""
     half = panel.shape[0] // 2
     end = min(panel.shape[0], half + FUTURE_ROWS)
@@ -76,6 +75,6 @@ def moved_by_the_future(panel: Panel, feature_set: "FeatureSet", actions: "Actio
     for values in fields.values():
         values[half:] *= generator.uniform(0.5, 2.0, values[half:].shape)
     changed = dataclasses.replace(panel.rows(0, end), fields=fields)
-    again, _ = compute(changed, feature_set, actions, ())
+    again = compute(changed, feature_set)
     same = (again[:half] == published[:half]) | (np.isnan(again[:half]) & np.isnan(published[:half]))
     return [name for index, name in enumerate(feature_set.names) if not bool(same[..., index].all())]

@@ -74,7 +74,7 @@ def training_set(out: Reader, pipeline: Pipeline) -> TrainingSet:
     values, names = features_array(out, pipeline, panel)
     level = set(set_of(out, pipeline).level)
     kept = [index for index, name in enumerate(names) if name not in level]
-    start = stretch_start(panel, pipeline, out.place.settings.stretch_rows)
+    start = stretch_start(panel.session, pipeline, out.place.settings.stretch_rows)
     labels = labels_array(out, pipeline, panel)
     return TrainingSet(panel, np.ascontiguousarray(values[..., kept]), tuple(names[index] for index in kept), labels, start)
 

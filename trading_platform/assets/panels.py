@@ -62,29 +62,29 @@ def actions_of(out: Reader, pipeline: Pipeline) -> ActionTable:
     return action_table(out.read(pipeline.bars, "corporate_actions"))
 
 
-def stretch_start(panel: Panel, pipeline: Pipeline, stretch_rows: int) -> int:
+def stretch_start(session: NDArray[np.int64], pipeline: Pipeline, stretch_rows: int) -> int:
     """First row of the stretch that no training may see: the last `stretch_rows` daily rows, or the last session of minute rows.
 
-    InputError where no row is left before it.
+    session: (T,) int64, the session day of every row. InputError where no row is left before it.
     """
-    rows = panel.shape[0]
-    start = rows - stretch_rows if pipeline.timeframe == "1Day" else int(np.searchsorted(panel.session, panel.session[-1])) if rows else 0
+    rows = len(session)
+    start = rows - stretch_rows if pipeline.timeframe == "1Day" else int(np.searchsorted(session, session[-1])) if rows else 0
     if start <= 0:
         fix = "read a longer span, or shorten the stretch (TRADING_STRETCH_ROWS)"
         raise InputError(f"{rows} rows leave none for training before the stretch", f"pipeline {pipeline.name}", fix)
     return start
 
 
-def cutoff_rows(panel: Panel, pipeline: Pipeline, stretch_rows: int) -> dict[str, int]:
+def cutoff_rows(session: NDArray[np.int64], pipeline: Pipeline, stretch_rows: int) -> dict[str, int]:
     """Training cutoffs (ISO session date) and the first row each bundle trades: the stretch's first row, then `cutoffs_apart` on."""
-    start = stretch_start(panel, pipeline, stretch_rows)
-    rows = [start] if pipeline.cutoffs_apart == 0 else list(range(start, panel.shape[0], pipeline.cutoffs_apart))[:2]
-    return {session_date(panel, row): row for row in rows}
+    start = stretch_start(session, pipeline, stretch_rows)
+    rows = [start] if pipeline.cutoffs_apart == 0 else list(range(start, len(session), pipeline.cutoffs_apart))[:2]
+    return {session_date(session, row): row for row in rows}
 
 
-def session_date(panel: Panel, row: int) -> str:
+def session_date(session: NDArray[np.int64], row: int) -> str:
     """ISO date of a row's session."""
-    return str(np.datetime64(int(panel.session[row]), "D"))
+    return str(np.datetime64(int(session[row]), "D"))
 
 
 @dataclass(frozen=True, slots=True)

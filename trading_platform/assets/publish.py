@@ -60,7 +60,7 @@ class Publication(Reader):
         )
 
     def adopt(self, output: OutputFile) -> OutputFile:
-        """Count a file that a domain function wrote into the lake as an output."""
+        """Count a file that lies in the lake already as an output."""
         self._outputs.append(output)
         return output
 
@@ -78,7 +78,8 @@ class Publication(Reader):
         manifest = self.manifest(facts or {})
         stored = self.place.lake.write_file(f"manifests/{self.recipe.asset}", self.partition, manifest.to_bytes(), ".json")
         shown = {name: plot(png, name) for name, png in (plots or {}).items()}  # people read from the top: plots, results, housekeeping
-        said: dict[str, Any] = {**shown, **(metadata or {}), **_standard(manifest, self._frame_schema), MANIFEST_KEY: stored.uri}
+        schema = self._frame_schema or next((output.schema for output in self._outputs if output.uri.endswith(".parquet")), {})
+        said: dict[str, Any] = {**shown, **(metadata or {}), **_standard(manifest, schema), MANIFEST_KEY: stored.uri}
         version = dg.DataVersion(manifest.data_version)
         return dg.MaterializeResult(asset_key=self.recipe.asset, metadata=said, data_version=version, check_results=list(check_results))
 

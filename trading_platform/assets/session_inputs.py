@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from trading_platform.assets.evidence import NOTHING_TO_JUDGE
-from trading_platform.assets.features import STATE_ASSET
+from trading_platform.assets.feature_periods import STATE_FILES, state_name
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.node import Node, of
 from trading_platform.assets.panels import OPTIONAL_FIELDS, actions_of, market_fields, set_of
@@ -112,8 +112,8 @@ def _ref(output: OutputFile) -> FileRef:
 
 def _state(out: Publication, pipeline: Pipeline, known_at: int) -> StateRef:
     manifest = out.inputs.manifest(pipeline.features)
-    under = f"{STATE_ASSET}/{str(manifest.facts['feature_hash'])[:16]}/{known_at}"
-    return StateRef(known_at, *(_ref(output_named(manifest, f"{under}/{kind}")) for kind in ("program", "factors")))
+    under = state_name(str(manifest.facts["feature_hash"]), known_at)
+    return StateRef(known_at, *(_ref(output_named(manifest, f"{under}/{kind}")) for kind in STATE_FILES))
 
 
 def _write_pointer(place: Workplace, pipeline: Pipeline, inputs: SessionInputs) -> None:

@@ -53,7 +53,7 @@ def write_stretch(out: Reader, pipeline: Pipeline, folder: Path) -> Stretch:
     folder.mkdir(parents=True, exist_ok=True)
     panel: Panel = panel_of(out, pipeline)
     rows = out.place.settings.stretch_rows
-    start = stretch_start(panel, pipeline, rows)
+    start = stretch_start(panel.session, pipeline, rows)
     symbol = pl.col("instrument_id").map_elements(symbol_of, return_dtype=pl.String).alias("symbol")
     first_session = np.datetime64(int(panel.session[max(start - 30, 0)]), "D").astype("datetime64[ns]").astype(np.int64)
     bars = read_periods(out, pipeline.bars, pipeline).filter(pl.col("timestamp").to_physical() >= int(first_session))
@@ -66,10 +66,10 @@ def write_stretch(out: Reader, pipeline: Pipeline, folder: Path) -> Stretch:
     (folder / INDEXES).unlink(missing_ok=True)
     if wanted:
         index_bars(series, wanted).write_parquet(folder / INDEXES)
-    cutoffs = {cutoff: row - start for cutoff, row in cutoff_rows(panel, pipeline, rows).items()}
+    cutoffs = {cutoff: row - start for cutoff, row in cutoff_rows(panel.session, pipeline, rows).items()}
     facts = {
-        "first": session_date(panel, start),
-        "last": session_date(panel, panel.shape[0] - 1),
+        "first": session_date(panel.session, start),
+        "last": session_date(panel.session, panel.shape[0] - 1),
         "rows": panel.shape[0] - start,
         "instruments": len(panel.instrument_ids),
         "cutoffs": cutoffs,

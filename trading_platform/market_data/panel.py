@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from trading_platform.calendar import MarketCalendar, day_of
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import BAR_FIELDS, TIMEFRAME_NS, Panel
-from trading_platform.market_data.corporate_actions import ActionTable, CorporateAction, factors
+from trading_platform.market_data.corporate_actions import ActionTable, CorporateAction, FactorState, factors
 
 MAX_AGE_SESSIONS = 3  # DESIGN 3: an older value of a slower series is NaN
 
@@ -32,6 +33,7 @@ def build_panel(
     field_series: pl.DataFrame | None = None,
     instrument_ids: Sequence[str] | None = None,
     vendor_delay_ns: int = 0,
+    factor_state: FactorState | None = None,
 ) -> Panel:
     """Bars of one timeframe as a Panel of raw fields, split_factor and return_factor (T1), checked.
 
@@ -40,6 +42,8 @@ def build_panel(
     market-wide fields (`BarSource.field_series`), each joined to the latest value known at the row's known_at and NaN once older than 3
     sessions. instrument_ids: the columns, by default those of the bars; an id without bars is an empty column.
     known_at: bar end for intraday bars, the session's official close + vendor_delay_ns for 1Day (T6).
+    factor_state: the factors as they were before the first row, on the same axis and table; it is advanced over the rows. Without it the
+    first row is the series' first.
     Every field is NaN where the bar is absent, the factors included. InputError for a row outside the calendar, a duplicate, an unknown id.
     """
     if timeframe not in TIMEFRAME_NS:
@@ -60,7 +64,10 @@ def build_panel(
     session = _sessions(timestamp, calendar)
     known_at = calendar.closes_ns(session) + vendor_delay_ns if timeframe == "1Day" else timestamp + TIMEFRAME_NS[timeframe]
     arrays = {name: _scatter(bars[name], row, column, present.shape) for name in (*BAR_FIELDS, *fields)}
-    split_factor, return_factor = factors(actions, ids, session, arrays["close"], present)
+    if factor_state is None:
+        split_factor, return_factor = factors(actions, ids, session, arrays["close"], present)
+    else:
+        split_factor, return_factor = scan_factors(factor_state, ids, session, arrays["close"], present)
     arrays["split_factor"] = np.where(present, split_factor, np.nan)
     arrays["return_factor"] = np.where(present, return_factor, np.nan)
     if field_series is not None:
@@ -68,6 +75,25 @@ def build_panel(
             arrays[name] = np.where(present, values[:, np.newaxis], np.nan)
     member = np.ones(present.shape, dtype=np.bool_) if universe is None else _members(universe, session, ids)
     return Panel(timeframe, ids, timestamp, known_at.astype(np.int64), session, arrays, present, member).check("build_panel")
+
+
+def scan_factors(
+    state: FactorState, ids: Sequence[str], session: NDArray[np.int64], close: NDArray[np.float64], present: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(split_factor, return_factor), each float64 (T, S), of rows that follow those `state` has seen; `state` is advanced over them.
+
+    The bits are those of `factors` over the whole series: within a session the factors do not change, so the scan goes session by session.
+    """
+    if state.instrument_ids != tuple(ids):
+        raise InputError("the factors' instruments are not the panel's", "scan_factors", "make one for this axis and load the state")
+    split_factor, return_factor = np.empty(present.shape), np.empty(present.shape)
+    starts = np.flatnonzero(np.diff(session, prepend=-1)) if len(session) else np.zeros(0, np.int64)
+    for start, stop in pairwise([*starts.tolist(), len(session)]):
+        split_factor[start:stop], return_factor[start:stop] = state.open_row(int(session[start]))
+        there = present[start:stop]
+        last = stop - 1 - np.argmax(there[::-1], axis=0)  # of the columns with a bar in this session
+        state.close_row(close[last, np.arange(len(last))], there.any(axis=0))
+    return split_factor, return_factor
 
 
 def join_fields(
@@ -122,10 +148,15 @@ def _scatter(values: pl.Series, row: NDArray[np.int64], column: NDArray[np.int64
 
 
 def _members(universe: pl.DataFrame, session: NDArray[np.int64], ids: tuple[str, ...]) -> NDArray[np.bool_]:
+    days, row = np.unique(session, return_inverse=True)
+    return membership(universe, days, ids)[row]
+
+
+def membership(universe: pl.DataFrame, days: NDArray[np.int64], ids: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Who is a member in each of some sessions (ascending days), bool (len(days), len(ids)); False where the universe does not say."""
     here = universe.filter(pl.col("member") & pl.col("instrument_id").is_in(ids))
-    days = np.unique(session)
     day = here["session"].to_physical().to_numpy().astype(np.int64)
     inside = np.isin(day, days)
     by_day = np.zeros((len(days), len(ids)), dtype=np.bool_)
     by_day[np.searchsorted(days, day[inside]), _columns(here.filter(pl.Series(inside)), ids)] = True
-    return by_day[np.searchsorted(days, session)]
+    return by_day

@@ -1,0 +1,152 @@
+"""A home in which bars, universe and features are published again and again from frames in memory, by the assets' own bodies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from trading_platform.assets.bars import bars_recipe, publish_bars
+from trading_platform.assets.features import compute, features_array, features_recipe, publish_features
+from trading_platform.assets.inputs import MANIFEST_KEY, Materialization, Recipe, read_manifest
+from trading_platform.assets.panels import panel_of, set_of
+from trading_platform.assets.pipelines import Pipeline
+from trading_platform.assets.publish import Publication
+from trading_platform.assets.reading import Reader, read_table
+from trading_platform.assets.universe import publish_universe, universe_recipe
+from trading_platform.assets.workplace import Workplace
+from trading_platform.calendar import MarketCalendar
+from trading_platform.config import load_settings
+from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.manifest import UNPARTITIONED, Manifest
+from trading_platform.market_data.sources.protocol import ACTION_SCHEMA, FIELD_SCHEMA, SECTOR_SCHEMA, SourceFile, SourceIdentity
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A source whose files are these frames (BarSource)."""
+
+    table: pl.DataFrame
+    actions: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ACTION_SCHEMA))
+    fields: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=FIELD_SCHEMA))
+
+    @property
+    def identity(self) -> SourceIdentity:
+        return SourceIdentity("frames", "test", "memory", "test")
+
+    def bars(
+        self, timeframe: str, start: date | None = None, end: date | None = None, symbols: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        return self.table
+
+    def absence(self, timeframe: str) -> str:
+        return ""
+
+    def corporate_actions(self) -> pl.DataFrame:
+        return self.actions
+
+    def sectors(self) -> pl.DataFrame:
+        return pl.DataFrame(schema=SECTOR_SCHEMA)
+
+    def field_series(self, timeframe: str) -> pl.DataFrame:
+        return self.fields
+
+    def files(self) -> tuple[SourceFile, ...]:
+        content = b"".join(hashlib.sha256(f.write_ipc(None).getvalue()).digest() for f in (self.table, self.actions, self.fields))
+        return (SourceFile("frames", hashlib.sha256(content).hexdigest(), len(content)),)
+
+    def read(self, name: str) -> bytes:
+        raise InputError(f"no file {name!r}", "frames", "frames in memory are not read again")
+
+    def until(self, day: date) -> Frames:
+        """What was known after a session."""
+        known = pl.col("timestamp").dt.date() <= day
+        actions, fields = self.actions.filter(pl.col("ex_date") <= day), self.fields.filter(known)
+        return replace(self, table=self.table.filter(pl.col("session") <= day), actions=actions, fields=fields)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One materialization of the features."""
+
+    last: Materialization
+    result: dg.MaterializeResult
+    lines: tuple[str, ...]
+    reader: Reader
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.last.manifest
+
+    def said(self, name: str) -> Any:
+        """A value of its metadata."""
+        value = dict(self.result.metadata or {})[name]
+        return getattr(value, "value", value)
+
+    @property
+    def files(self) -> list[tuple[str, str, str]]:
+        """Lake name, sha256 and data version of every file, in order."""
+        return [(output.partition, output.sha256, output.data_version) for output in self.manifest.outputs]
+
+
+class FeatureRuns:
+    """Publishes the features of one pipeline; `last` is the newest materialization, from which the next may go on."""
+
+    def __init__(self, home: Path, pipeline: Pipeline, calendar: MarketCalendar, stretch_rows: int = 70) -> None:
+        self.pipeline = pipeline
+        self.settings = load_settings(home=str(home), profile="demo", stretch_rows=stretch_rows)
+        self.last: Materialization | None = None
+        self._calendar = calendar
+
+    def place(self, frames: Frames) -> Workplace:
+        """The workplace with these frames as its source."""
+        place = Workplace(self.settings)
+        place.__dict__.update(source=frames, calendar=self._calendar, git_commit="")
+        return place
+
+    def run(self, frames: Frames, full: bool = False, members: Callable[[pl.DataFrame], pl.DataFrame] | None = None) -> Run:
+        """Publish bars and universe (changed by `members`) of these frames, then the features: all of them, or from the newest run."""
+        place, known = self.place(frames), {}
+        bars, universe, features = bars_recipe(self.pipeline), universe_recipe(self.pipeline), features_recipe(self.pipeline)
+        for recipe, publish in ((bars, publish_bars), (universe, publish_universe)):
+            known[recipe.asset, UNPARTITIONED] = stored(place, publish(opened(place, recipe, known), self.pipeline))
+        if members is not None:
+            out = opened(place, universe, known)
+            out.table(
+                "members", members(read_table(place, known[universe.asset, UNPARTITIONED].manifest)), sort_by=("session", "instrument_id")
+            )
+            known[universe.asset, UNPARTITIONED] = stored(place, out.result())
+        out, lines = opened(place, features, known), []
+        result = publish_features(out, self.pipeline, None if full else self.last, lines.append)
+        self.last = stored(place, result)
+        reads = replace(out.inputs, upstream={**out.inputs.upstream, (features.asset, UNPARTITIONED): self.last})
+        return Run(self.last, result, tuple(lines), Reader(place, reads))
+
+
+def opened(place: Workplace, recipe: Recipe, known: Mapping[tuple[str, str], Materialization]) -> Publication:
+    """A publication outside of a Dagster run."""
+    context = SimpleNamespace(instance=None, run=SimpleNamespace(run_id="test"))
+    return Publication(context, place, recipe, UNPARTITIONED, known)  # type: ignore[arg-type]
+
+
+def stored(place: Workplace, result: dg.MaterializeResult) -> Materialization:
+    """The materialization a result leads to."""
+    uri = str(dict(result.metadata or {})[MANIFEST_KEY])
+    return Materialization(1, "test", 0.0, uri, read_manifest(place, uri))
+
+
+def assert_is_the_whole_panel(run: Run, pipeline: Pipeline) -> None:
+    """What was published has the bits of one pass over the whole panel, every instrument of all time among its columns."""
+    panel = panel_of(run.reader, pipeline)
+    published, names = features_array(run.reader, pipeline, panel)
+    whole = compute(panel, set_of(run.reader, pipeline))
+    assert len(names) == whole.shape[2] and bool(np.isfinite(whole).any())
+    assert published.tobytes() == np.where(panel.present[..., np.newaxis], whole, np.float32(np.nan)).tobytes()
