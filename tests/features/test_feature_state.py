@@ -76,15 +76,15 @@ def test_rows_that_are_not_newer_are_refused_and_change_nothing() -> None:
     program = Program(registry.feature_set("core"), panel.instrument_ids)
     program.step(panel)
     before = program.state_bytes()
+    later = replace(panel, timestamp=panel.timestamp + 10**15, known_at=panel.known_at + 10**15)
     with pytest.raises(InputError, match="not newer"):
         program.step(panel.rows(19, 20))
     with pytest.raises(InputError, match="1Day panel after 1Min"):
-        later = replace(panel, timeframe="1Day", timestamp=panel.timestamp + 10**15, known_at=panel.known_at + 10**15)
-        program.step(later)
+        program.step(replace(later, timeframe="1Day").rows(0, 1))
     with pytest.raises(InputError, match="instruments"):
         program.step(columns_of(panel, [0]))
     with pytest.raises(InputError, match="out is"):
-        program.step(replace(panel, timestamp=panel.timestamp + 10**15), np.empty((20, 2, 1)))
+        program.step(later, np.empty((20, 2, 1)))
     assert program.state_bytes() == before
 
 

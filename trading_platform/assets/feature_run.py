@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from trading_platform.market_data.corporate_actions import FactorState
 
 THREADS = 2
+TURNED_CELLS = 1024  # cells whose features are turned from rows into columns at once: they stay in the cache
 
 Say = Callable[[str], None]
 
@@ -45,11 +46,13 @@ Say = Callable[[str], None]
 class Scan:
     """The feature program and the price factors, advanced together over consecutive bars; instruments may join at any step.
 
-    session: day of the last row seen. Memory is that of the states and of the bars given to one step.
+    session: day of the last row seen. seconds: spent in the program alone. infinite: values it made undefined. Memory is that of the states
+    and of the bars given to one step.
     """
 
     def __init__(self, source: FeatureSource, chosen: FeatureSet, ids: tuple[str, ...]) -> None:
         self.session = -1
+        self.seconds = 0.0
         self.infinite = 0
         self._source = source
         self._chosen = chosen
@@ -73,8 +76,9 @@ class Scan:
         if ids != self._program.instrument_ids:
             self.load(self.session, ids, self.states())
         panel = self._source.panel(bars, ids, self._factors)
-        before = self._program.undefined_count
+        before, began = self._program.undefined_count, time.perf_counter()
         values = self._program.step(panel)
+        self.seconds += time.perf_counter() - began
         self.infinite += self._program.undefined_count - before
         self.session = int(panel.session[-1])
         return panel, values
@@ -86,11 +90,12 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a run did to one period. seconds: of computing and writing it, 0.0 where it was taken over."""
+    """What a run did to one period. seconds: of reading, computing and writing it, 0.0 where it was taken over; kernels: of the program."""
 
     period: Period
     counts: Counts
-    seconds: float
+    seconds: float = 0.0
+    kernels: float = 0.0
 
     @property
     def undefined(self) -> float:
@@ -122,10 +127,10 @@ class FeatureRun:
             stops = frozenset(day for day, _ in period.sessions if day in wanted)
             if number < self.reused:
                 self._take_over(period, stops)
-                done.append(Done(period, self._before.counts[number], 0.0))
+                done.append(Done(period, self._before.counts[number]))
                 continue
-            counts = self._compute(number, stops)
-            done.append(Done(period, counts, time.perf_counter() - began))
+            counts, kernels = self._compute(number, stops)
+            done.append(Done(period, counts, time.perf_counter() - began, kernels))
             say(
                 f"{period.name}: {counts.cells} bars of {len(self._axes[number])} instruments, {done[-1].seconds:.2f} s, "
                 f"{done[-1].undefined:.1%} undefined, {number + 1} of {len(self.periods)}"
@@ -143,13 +148,14 @@ class FeatureRun:
             else:
                 self._publish_state(session, self._advance_to(session), self._scan.states())
 
-    def _compute(self, number: int, stops: frozenset[int]) -> Counts:
-        """Compute a period from the end of the one before, and write its tables and the states after the sessions `stops`."""
+    def _compute(self, number: int, stops: frozenset[int]) -> tuple[Counts, float]:
+        """Compute a period from the end of the one before; write its tables and states; return the program's seconds, too."""
         if number:
             self._advance_to(self.periods[number - 1].last_session)
         period, ids = self.periods[number], self._axes[number]
         bars, parts = self._source.bars(period.name), period.parts(len(ids))
-        cells, infinite, defined = 0, self._scan.infinite, np.zeros(len(self._chosen.names), np.int64)
+        cells, defined = 0, np.zeros(len(self._chosen.names), np.int64)
+        infinite, kernels = self._scan.infinite, self._scan.seconds
         states: dict[int, tuple[int, tuple[bytes, bytes]]] = {}
         for days in parts:
             frames = []
@@ -161,10 +167,11 @@ class FeatureRun:
                 if last in stops:
                     states[last] = int(panel.known_at[-1]), self._scan.states()
             cells += sum(frame.height for frame in frames)
-            self._out.table(period.name if len(parts) == 1 else f"{period.name}/from={np.datetime64(days[0], 'D')}", joined(frames))
+            name = period.name if len(parts) == 1 else f"{period.name}/from={np.datetime64(days[0], 'D')}"
+            self._out.table(name, joined(frames), sort_by=())
         for session, (known_at, state) in states.items():
             self._publish_state(session, known_at, state)
-        return Counts(cells, self._scan.infinite - infinite, tuple(defined.tolist()))
+        return Counts(cells, self._scan.infinite - infinite, tuple(defined.tolist())), self._scan.seconds - kernels
 
     def _advance_to(self, session: int) -> int:
         """Bring the scan to the end of a session: from where it is or a newer state; return known_at of its row."""
@@ -206,14 +213,17 @@ def between(bars: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
 
 
 def joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Consecutive tables as one."""
+    """Consecutive tables, each sorted by instrument and time, as one that is."""
     import polars as pl
 
-    return pl.concat(frames) if len(frames) > 1 else frames[0]
+    return pl.concat(frames).sort("instrument_id", "timestamp") if len(frames) > 1 else frames[0]
 
 
 def feature_table(panel: Panel, values: NDArray[np.float32], names: Sequence[str]) -> tuple[pl.DataFrame, NDArray[np.int64]]:
     """The present cells of features (T, S, F) as a table, and how many of each feature are finite, (F,)."""
     cells = present_cells(panel)
-    columns = np.ascontiguousarray(values[cells.row, cells.column].T)
+    flat, at = values.reshape(-1, len(names)), cells.row * panel.shape[1] + cells.column
+    columns = np.empty((len(names), len(at)), np.float32)
+    for start in range(0, len(at), TURNED_CELLS):
+        columns[:, start : start + TURNED_CELLS] = flat[at[start : start + TURNED_CELLS]].T
     return cell_frame(panel, cells, dict(zip(names, columns, strict=True))), np.isfinite(columns).sum(axis=1)

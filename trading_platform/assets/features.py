@@ -121,10 +121,11 @@ def what_was_done(chosen: "FeatureSet", done: Sequence[Done], run: FeatureRun, s
     spent = sum(one.seconds for one in computed)
     rows = [
         f"| {one.period.name} | {one.period.rows} | {one.counts.cells} | {one.undefined:.2%} | {one.counts.infinite} | "
-        f"{f'{one.seconds:.2f}' if number >= run.reused else 'reused'} |"
+        f"{f'{one.seconds:.2f} | {one.kernels:.2f}' if number >= run.reused else 'reused | '} |"
         for number, one in enumerate(done)
     ]
-    table = ["| period | rows | bars | undefined | infinite made undefined | seconds |", "|---|---|---|---|---|---|", *rows]
+    head = ("period", "rows", "bars", "undefined", "infinite made undefined", "seconds", "of these kernels")
+    table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows]
     said: dict[str, Any] = {
         "features": len(chosen.names),
         "feature_hash": chosen.hash,
@@ -139,6 +140,7 @@ def what_was_done(chosen: "FeatureSet", done: Sequence[Done], run: FeatureRun, s
         "process_peak_mib": process_peak_mib(),
     }
     if computed:
+        said["kernel_seconds"] = round(sum(one.kernels for one in computed), 3)
         said["bars_per_second"] = round(sum(one.counts.cells for one in computed) / max(spent, 1e-9))
     return said
 

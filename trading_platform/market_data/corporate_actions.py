@@ -97,7 +97,7 @@ class ActionTable:
 
 def _dividend_ratio(reference: float, action: CorporateAction) -> float:
     """previous close / (previous close - dividend), the textbook (CRSP) form, never the ex-day close (T1)."""
-    if not action.cash_dividend < reference:
+    if not action.cash_dividend < reference < math.inf:
         raise InputError(
             f"a dividend of {action.cash_dividend} on a previous close of {reference}",
             f"{action.instrument_id}, ex-date day {action.ex_date}",

@@ -46,13 +46,7 @@ def build_panel(
     first row is the series' first.
     Every field is NaN where the bar is absent, the factors included. InputError for a row outside the calendar, a duplicate, an unknown id.
     """
-    if timeframe not in TIMEFRAME_NS:
-        raise InputError(f"unknown timeframe {timeframe!r}", "build_panel", f"use one of {', '.join(TIMEFRAME_NS)}")
-    missing = [name for name in (*BAR_FIELDS, *fields) if name not in bars.columns]
-    if missing:
-        raise InputError(
-            f"the bars have no column {', '.join(missing)}", "build_panel", "drop the features that need it, or use a source that has it"
-        )
+    _check_bars(bars, timeframe, fields)
     ids = tuple(sorted(set(bars["instrument_id"].unique().to_list()) if instrument_ids is None else set(instrument_ids)))
     stamps = _stamps(bars)
     timestamp = np.unique(stamps)
@@ -60,8 +54,10 @@ def build_panel(
     present = np.zeros((len(timestamp), len(ids)), dtype=np.bool_)
     present[row, column] = True
     if int(present.sum()) != bars.height:
-        raise InputError("the bars hold an (instrument_id, timestamp) twice", "build_panel", "keep one of the two rows")
+        raise InputError(f"the bars hold {_first_duplicate(bars)} twice", "build_panel", "keep one of the two rows")
     session = _sessions(timestamp, calendar)
+    if timeframe != "1Day":
+        _refuse_session_bars(timestamp, session, timeframe, calendar)
     known_at = calendar.closes_ns(session) + vendor_delay_ns if timeframe == "1Day" else timestamp + TIMEFRAME_NS[timeframe]
     arrays = {name: _scatter(bars[name], row, column, present.shape) for name in (*BAR_FIELDS, *fields)}
     if factor_state is None:
@@ -116,6 +112,40 @@ def join_fields(
     return joined
 
 
+def _check_bars(bars: pl.DataFrame, timeframe: str, fields: Sequence[str]) -> None:
+    """Refuse a frame that lacks a column of a panel, or holds one of a type that is none of its."""
+    if timeframe not in TIMEFRAME_NS:
+        raise InputError(f"unknown timeframe {timeframe!r}", "build_panel", f"use one of {', '.join(TIMEFRAME_NS)}")
+    missing = [name for name in ("instrument_id", "timestamp", *BAR_FIELDS, *fields) if name not in bars.columns]
+    if missing:
+        fix = "drop the features that need it, or use a source that has it"
+        raise InputError(f"the bars have no column {', '.join(missing)}", "build_panel", fix)
+    stamp = bars.schema["timestamp"]
+    if not isinstance(stamp, pl.Datetime) or stamp.time_zone != "UTC":
+        raise InputError(f"timestamp is {stamp}, expected a Datetime in UTC", "build_panel", "say the bars' starts in UTC")
+    for name in (*BAR_FIELDS, *fields):
+        if not bars.schema[name].is_numeric():
+            raise InputError(f"{name} is {bars.schema[name]}, expected numbers", "build_panel", "cast the column where it is read")
+    for name in ("instrument_id", "timestamp"):
+        if bars[name].null_count():
+            row = int(bars[name].is_null().arg_max() or 0)
+            raise InputError(f"row {row} of the bars has no {name}", "build_panel", "correct or drop the row")
+
+
+def _first_duplicate(bars: pl.DataFrame) -> str:
+    name, at = bars.filter(pl.struct("instrument_id", "timestamp").is_first_distinct().not_()).select("instrument_id", "timestamp").row(0)
+    return f"the bar of {name} at {at}"
+
+
+def _refuse_session_bars(timestamp: NDArray[np.int64], session: NDArray[np.int64], timeframe: str, calendar: MarketCalendar) -> None:
+    """A bar from local midnight, hours before its market opens, is the whole session's."""
+    daily = (timestamp == calendar.midnights_ns(session)) & (timestamp < calendar.opens_ns(session))
+    if daily.any():
+        when = np.datetime64(int(timestamp[np.argmax(daily)]), "ns")
+        what = f"a bar at {when}Z begins with its session's date: a 1Day bar among {timeframe} bars"
+        raise InputError(what, "build_panel", "make one panel per timeframe")
+
+
 def _stamps(bars: pl.DataFrame) -> NDArray[np.int64]:
     return bars["timestamp"].cast(pl.Datetime("ns", "UTC")).to_physical().to_numpy()
 
@@ -154,6 +184,11 @@ def _members(universe: pl.DataFrame, session: NDArray[np.int64], ids: tuple[str,
 
 def membership(universe: pl.DataFrame, days: NDArray[np.int64], ids: tuple[str, ...]) -> NDArray[np.bool_]:
     """Who is a member in each of some sessions (ascending days), bool (len(days), len(ids)); False where the universe does not say."""
+    missing = [name for name in ("instrument_id", "session", "member") if name not in universe.columns]
+    if missing:
+        raise InputError(
+            f"the universe has no column {', '.join(missing)}", "build_panel", "give instrument_id, session (Date), member (bool)"
+        )
     here = universe.filter(pl.col("member") & pl.col("instrument_id").is_in(ids))
     day = here["session"].to_physical().to_numpy().astype(np.int64)
     inside = np.isin(day, days)
