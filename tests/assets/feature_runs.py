@@ -13,11 +13,12 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from trading_platform.assets.bars import bars_recipe, publish_bars
 from trading_platform.assets.features import compute, features_array, features_recipe, publish_features
 from trading_platform.assets.inputs import MANIFEST_KEY, Materialization, Recipe, read_manifest
-from trading_platform.assets.panels import panel_of, set_of
+from trading_platform.assets.panels import actions_of, panel_of, set_of
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader, read_table
@@ -27,6 +28,9 @@ from trading_platform.calendar import MarketCalendar
 from trading_platform.config import load_settings
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.manifest import UNPARTITIONED, Manifest
+from trading_platform.contracts.panel import FACTOR_FIELDS, Panel
+from trading_platform.features.program import Program
+from trading_platform.market_data.corporate_actions import FactorState
 from trading_platform.market_data.sources.protocol import ACTION_SCHEMA, FIELD_SCHEMA, SECTOR_SCHEMA, SourceFile, SourceIdentity
 
 
@@ -81,6 +85,7 @@ class Run:
     result: dg.MaterializeResult
     lines: tuple[str, ...]
     reader: Reader
+    pipeline: Pipeline
 
     @property
     def manifest(self) -> Manifest:
@@ -90,6 +95,11 @@ class Run:
         """A value of its metadata."""
         value = dict(self.result.metadata or {})[name]
         return getattr(value, "value", value)
+
+    @property
+    def computed(self) -> list[str]:
+        """Names of the periods it said it computed."""
+        return [line.partition(":")[0] for line in self.lines if "=" in line.partition(":")[0]]
 
     @property
     def files(self) -> list[tuple[str, str, str]]:
@@ -128,7 +138,7 @@ class FeatureRuns:
         result = publish_features(out, self.pipeline, None if full else self.last, lines.append)
         self.last = stored(place, result)
         reads = replace(out.inputs, upstream={**out.inputs.upstream, (features.asset, UNPARTITIONED): self.last})
-        return Run(self.last, result, tuple(lines), Reader(place, reads))
+        return Run(self.last, result, tuple(lines), Reader(place, reads), self.pipeline)
 
 
 def opened(place: Workplace, recipe: Recipe, known: Mapping[tuple[str, str], Materialization]) -> Publication:
@@ -143,10 +153,31 @@ def stored(place: Workplace, result: dg.MaterializeResult) -> Materialization:
     return Materialization(1, "test", 0.0, uri, read_manifest(place, uri))
 
 
-def assert_is_the_whole_panel(run: Run, pipeline: Pipeline) -> None:
+def assert_is_the_whole_panel(run: Run) -> None:
     """What was published has the bits of one pass over the whole panel, every instrument of all time among its columns."""
-    panel = panel_of(run.reader, pipeline)
-    published, names = features_array(run.reader, pipeline, panel)
-    whole = compute(panel, set_of(run.reader, pipeline))
+    panel = panel_of(run.reader, run.pipeline)
+    published, names = features_array(run.reader, run.pipeline, panel)
+    whole = compute(panel, set_of(run.reader, run.pipeline))
     assert len(names) == whole.shape[2] and bool(np.isfinite(whole).any())
     assert published.tobytes() == np.where(panel.present[..., np.newaxis], whole, np.float32(np.nan)).tobytes()
+    for known_at in run.manifest.facts["states"]:
+        assert_goes_on_from(run, known_at, panel, whole)
+
+
+def assert_goes_on_from(run: Run, known_at: int, panel: Panel, whole: NDArray[np.float32]) -> None:
+    """The state after the row known at `known_at` gives the bits of every later row, of the features and of the factors."""
+    pipeline, facts = run.pipeline, run.manifest.facts
+    under = f"feature-state/{facts['feature_hash'][:16]}/{known_at}"
+    program = Program(set_of(run.reader, pipeline), panel.instrument_ids)
+    program.load_state(run.reader.read_file(pipeline.features, f"{under}/program"))
+    row = int(np.flatnonzero(panel.known_at == known_at)[0])
+    assert program.last_timestamp == panel.timestamp[row]
+    rest = panel.rows(row + 1, panel.shape[0])
+    assert program.step(rest).tobytes() == np.ascontiguousarray(whole[row + 1 :]).tobytes()
+    factors = FactorState(actions_of(run.reader, pipeline), panel.instrument_ids)
+    factors.load_state(run.reader.read_file(pipeline.features, f"{under}/factors"))
+    for later in range(rest.shape[0]):
+        there = rest.present[later]
+        for values, name in zip(factors.open_row(int(rest.session[later])), FACTOR_FIELDS, strict=True):
+            assert values[there].tobytes() == rest.fields[name][later, there].tobytes()
+        factors.close_row(rest.fields["close"][later], there)

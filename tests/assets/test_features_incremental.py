@@ -129,9 +129,9 @@ def test_runs_at_random_days_end_where_a_full_rebuild_ends(
 def test_period_by_period_each_run_computes_one(runs: FeatureRuns, rebuilt: Callable[..., Run], daily: Frames) -> None:
     for number, day in enumerate((date(2012, 12, 31), date(2013, 12, 31), LAST)):
         found = runs.run(daily.until(day))
-        assert (found.said("periods_reused"), found.said("periods_computed"), len(found.lines)) == (number, 1, 1)
+        assert (found.said("periods_reused"), found.said("periods_computed"), len(found.computed)) == (number, 1, 1)
         assert_same(found, rebuilt(daily.until(day)))
-    assert_is_the_whole_panel(found, DAILY)
+    assert_is_the_whole_panel(found)
 
 
 def test_day_by_day_across_a_split_a_dividend_a_joiner_and_a_leaver(runs: FeatureRuns, rebuilt: Callable[..., Run], daily: Frames) -> None:
@@ -143,7 +143,7 @@ def test_day_by_day_across_a_split_a_dividend_a_joiner_and_a_leaver(runs: Featur
 
 def test_a_run_on_the_same_inputs_takes_over_everything(runs: FeatureRuns, daily: Frames) -> None:
     first, second = runs.run(daily), runs.run(daily)
-    assert (second.said("periods_reused"), second.said("periods_computed"), second.lines) == (3, 0, ())
+    assert (second.said("periods_reused"), second.said("periods_computed"), second.computed) == (3, 0, [])
     assert_same(second, first)
     schemas = [{column.name: column.type for column in run.said("dagster/column_schema").columns} for run in (first, second)]
     assert schemas[0] == schemas[1] and len(schemas[0]) == 4 + first.said("features")
@@ -163,7 +163,7 @@ def test_a_changed_bar_is_computed_again_from_its_period_on(runs: FeatureRuns, r
     before = runs.run(daily)
     corrected = changed(daily, "us:S3", date(2013, 7, 10))
     found = runs.run(corrected)
-    assert found.said("periods_reused") == 1 and [line[:9] for line in found.lines] == ["year=2013", "year=2014"]
+    assert found.said("periods_reused") == 1 and found.computed == ["year=2013", "year=2014"]
     assert_same(found, rebuilt(corrected))
     assert found.files != before.files and found.files[:3] == before.files[:3]
 
@@ -286,7 +286,7 @@ def test_minutes_go_by_months_and_their_fields_count(
         found = runs.run(minutes.until(day))
         assert_same(found, rebuilt(minutes.until(day), INTRADAY))
     assert found.manifest.facts["feature_set"] == INTRADAY.feature_set and found.said("periods_reused") == 1
-    assert_is_the_whole_panel(found, INTRADAY)
+    assert_is_the_whole_panel(found)
     late = pl.col("timestamp").dt.date() == date(2019, 4, 4)
     corrected = replace(
         minutes, fields=minutes.fields.with_columns(pl.when(late).then(pl.col("value") + 1.0).otherwise("value").alias("value"))
@@ -309,7 +309,7 @@ def test_a_large_period_is_written_in_parts_with_the_same_rows(
     assert_same(found, rebuilt(daily))
     keys = ["instrument_id", "timestamp"]
     assert found.reader.read("features_daily", "year=").sort(keys).equals(whole.reader.read("features_daily", "year=").sort(keys))
-    assert_is_the_whole_panel(found, DAILY)
+    assert_is_the_whole_panel(found)
 
 
 def test_memory_does_not_grow_with_the_number_of_periods(tmp_path: Path, calendar: MarketCalendar) -> None:
@@ -394,7 +394,7 @@ def test_real_bars_day_by_day_across_a_split_and_a_dividend(runs: FeatureRuns, r
         found = runs.run(real.until(day))
         assert_same(found, rebuilt(real.until(day)))
     assert found.said("periods_reused") == 9
-    assert_is_the_whole_panel(found, DAILY)
+    assert_is_the_whole_panel(found)
 
 
 def test_real_bars_at_random_days_and_period_by_period(
@@ -410,7 +410,7 @@ def test_real_bars_at_random_days_and_period_by_period(
     for day in sorted(np.random.default_rng(20141231).choice(days, 5, replace=False).tolist()):
         runs.run(real.until(date.fromordinal(date(1970, 1, 1).toordinal() + day)))
     assert_same(runs.run(real), whole)
-    assert_is_the_whole_panel(last, DAILY)
+    assert_is_the_whole_panel(last)
 
 
 def test_real_bars_corrected_in_the_past(runs: FeatureRuns, rebuilt: Callable[..., Run], real: Frames) -> None:

@@ -46,12 +46,13 @@ Say = Callable[[str], None]
 class Scan:
     """The feature program and the price factors, advanced together over consecutive bars; instruments may join at any step.
 
-    session: day of the last row seen. seconds: spent in the program alone. infinite: values it made undefined. Memory is that of the states
-    and of the bars given to one step.
+    session, known_at: of the last row seen. seconds: spent in the program alone. infinite: values it made undefined. Memory is that of the
+    states and of the bars given to one step.
     """
 
     def __init__(self, source: FeatureSource, chosen: FeatureSet, ids: tuple[str, ...]) -> None:
         self.session = -1
+        self.known_at = 0
         self.seconds = 0.0
         self.infinite = 0
         self._source = source
@@ -64,23 +65,23 @@ class Scan:
 
         return Program(self._chosen, ids, threads=THREADS), FactorState(self._source.actions, ids)
 
-    def load(self, session: int, ids: tuple[str, ...], states: Sequence[bytes]) -> None:
+    def load(self, session: int, known_at: int, ids: tuple[str, ...], states: Sequence[bytes]) -> None:
         """Go to the end of a session by its saved states (in the order of STATE_FILES), on the axis `ids`; those they lack are cold."""
         self._program, self._factors = self._fresh(ids)
         self._program.load_state(states[0])
         self._factors.load_state(states[1])
-        self.session = session
+        self.session, self.known_at = session, known_at
 
     def step(self, bars: pl.DataFrame, ids: tuple[str, ...]) -> tuple[Panel, NDArray[np.float32]]:
         """Advance over newer bars; return them as a panel on the axis `ids` (every instrument so far among them) and its features."""
         if ids != self._program.instrument_ids:
-            self.load(self.session, ids, self.states())
+            self.load(self.session, self.known_at, ids, self.states())
         panel = self._source.panel(bars, ids, self._factors)
         before, began = self._program.undefined_count, time.perf_counter()
         values = self._program.step(panel)
         self.seconds += time.perf_counter() - began
         self.infinite += self._program.undefined_count - before
-        self.session = int(panel.session[-1])
+        self.session, self.known_at = int(panel.session[-1]), int(panel.known_at[-1])
         return panel, values
 
     def states(self) -> tuple[bytes, bytes]:
@@ -122,6 +123,9 @@ class FeatureRun:
     def publish(self, wanted: frozenset[int], say: Say) -> list[Done]:
         """Write every period's table and the states after the sessions `wanted`, in the order of time."""
         done = []
+        if self.reused:
+            first, last = self.periods[0].name, self.periods[self.reused - 1].name
+            say(f"as they were: {first} to {last}, {self.reused} of {len(self.periods)} periods")
         for number, period in enumerate(self.periods):
             began = time.perf_counter()
             stops = frozenset(day for day, _ in period.sessions if day in wanted)
@@ -146,7 +150,8 @@ class FeatureRun:
                 for file in self._held[session].files:
                     self._out.adopt(file)
             else:
-                self._publish_state(session, self._advance_to(session), self._scan.states())
+                self._advance_to(session)
+                self._publish_state(session, self._scan.known_at, self._scan.states())
 
     def _compute(self, number: int, stops: frozenset[int]) -> tuple[Counts, float]:
         """Compute a period from the end of the one before; write its tables and states; return the program's seconds, too."""
@@ -165,7 +170,7 @@ class FeatureRun:
                 frames.append(frame)
                 defined += finite
                 if last in stops:
-                    states[last] = int(panel.known_at[-1]), self._scan.states()
+                    states[last] = self._scan.known_at, self._scan.states()
             cells += sum(frame.height for frame in frames)
             name = period.name if len(parts) == 1 else f"{period.name}/from={np.datetime64(days[0], 'D')}"
             self._out.table(name, joined(frames), sort_by=())
@@ -173,12 +178,11 @@ class FeatureRun:
             self._publish_state(session, known_at, state)
         return Counts(cells, self._scan.infinite - infinite, tuple(defined.tolist())), self._scan.seconds - kernels
 
-    def _advance_to(self, session: int) -> int:
-        """Bring the scan to the end of a session: from where it is or a newer state; return known_at of its row."""
+    def _advance_to(self, session: int) -> None:
+        """Bring the scan to the end of a session: from where it is, or from the newest state before it."""
         newest = max((day for day in self._held if day <= session), default=-1)
         if self._scan.session > session or newest > self._scan.session:
             self._start(newest)
-        known_at = self._held[session].known_at if session in self._held else 0
         for number, period in enumerate(self.periods):
             days = [day for day, _ in period.sessions if self._scan.session < day <= session]
             if not days:
@@ -187,9 +191,7 @@ class FeatureRun:
             for part in period.parts(len(self._axes[number])):
                 ahead = [day for day in part if day in days]
                 if ahead:
-                    panel, _ = self._scan.step(between(bars, ahead[0], ahead[-1]), self._axes[number])
-                    known_at = int(panel.known_at[-1])
-        return known_at
+                    self._scan.step(between(bars, ahead[0], ahead[-1]), self._axes[number])
 
     def _start(self, session: int) -> None:
         """Put the scan at a held state, or before the first row (-1)."""
@@ -197,8 +199,8 @@ class FeatureRun:
             self._scan = Scan(self._source, self._chosen, self._axes[0])
             return
         number = next(n for n, period in enumerate(self.periods) if period.last_session >= session)
-        states = [file_bytes(self._out.place, file) for file in self._held[session].files]
-        self._scan.load(session, self._axes[number], states)
+        held = self._held[session]
+        self._scan.load(session, held.known_at, self._axes[number], [file_bytes(self._out.place, file) for file in held.files])
 
     def _publish_state(self, session: int, known_at: int, state: Sequence[bytes]) -> None:
         name = state_name(self._chosen.hash, known_at)

@@ -80,7 +80,7 @@ def publish_features(
 ) -> dg.MaterializeResult:
     """Publish every feature of every row and the states, computing only what is not as it was in the materialization `last`.
 
-    say: receives one line per computed period.
+    say: receives one line per computed period, and one about those that were taken over.
     """
     if not out.holds(pipeline.bars):
         return out.nothing(f"{pipeline.bars} holds no rows")
