@@ -247,6 +247,19 @@ def test_too_few_bars_are_no_verdict_and_never_a_pass(check: str) -> None:
     assert proved(check, panel=PANEL.rows(0, 1)).passed is None
 
 
+def test_joined_verdicts_keep_every_finding_and_the_first_bar_of_each_feature() -> None:
+    proof = Proof(SMALL, PANEL)
+    right, wrong = proof.honest[40:50], proof.honest[40:50].copy()
+    wrong[3:, 2, Mutant.column] += 1.0
+    fine, late = proof.against("restart", right, right, 40, ""), proof.against("restart", right, wrong, 40, "after this")
+    early = proof.against("restart", right, wrong, 20, "after that")
+    none = Verdict("restart", None, 0, (), "nothing")
+    assert fine.passed and not fine.joined(late).passed and not late.joined(fine).passed and none.joined(fine).passed
+    assert none.joined(none).passed is None and fine.joined(none).passed and late.joined(none).passed is False
+    assert only(late.joined(early)).timestamp == only(early.joined(late)).timestamp == PANEL.timestamp[23]
+    assert late.joined(early).compared == 2 * right.size
+
+
 def test_memory_is_read_off_the_expression() -> None:
     assert memory_of(lag(CLOSE, 3)).kind == "exact" and memory_of(mean(CLOSE, 3)).kind == "rounded"
     nested = memory_of(cs_rank(ema(wilder(CLOSE, 14), 9)))

@@ -83,6 +83,13 @@ class Verdict:
     findings: tuple[Finding, ...]
     said: str
 
+    def joined(self, other: Verdict) -> Verdict:
+        """This verdict with another comparison of the same check: both must pass, and each feature keeps its first finding."""
+        first = {f.feature: f for f in sorted((*self.findings, *other.findings), key=lambda f: -f.timestamp)}
+        passed = self.passed if other.passed is None else other.passed and self.passed is not False
+        found = tuple(first[name] for name in sorted(first))
+        return Verdict(self.check, passed, self.compared + other.compared, found, f"{self.said}; {other.said}" if other.said else self.said)
+
 
 class Proof:
     """The proofs of one feature set on one panel. Everything is computed in float64, so equality is stricter than what is published."""
@@ -102,9 +109,9 @@ class Proof:
             self._honest = self.compute(self.panel)
         return self._honest
 
-    def compute(self, panel: Panel, program: Computes | None = None) -> Values:
-        """Features of a panel, float64, from a cold start or on top of a program's state."""
-        out = np.empty((*panel.shape, len(self.feature_set.names)))
+    def compute(self, panel: Panel, program: Computes | None = None, dtype: Any = np.float64) -> Values:
+        """Features of a panel, from a cold start or on top of a program's state."""
+        out = np.empty((*panel.shape, len(self.feature_set.names)), dtype)
         return (program or self._make(panel.instrument_ids)).step(panel, out)
 
     def causal(self, generator: np.random.Generator, cuts: Sequence[int] = (), published: Values | None = None) -> Verdict:
@@ -114,10 +121,10 @@ class Proof:
         """
         rows, found, compared = self.panel.shape[0], _Findings("causal", self), 0
         for cut in cuts or cuts_of(rows):
-            end = min(rows, cut + 1 + FUTURE_ROWS)
-            other = self.compute(other_future(self.panel.rows(0, end), cut, generator))[: cut + 1]
-            mine = self.honest[: cut + 1] if published is None else published[: cut + 1]
-            found.add(mine, other.astype(mine.dtype), differs(mine, other.astype(mine.dtype)), f"when bars after {self._when(cut)} changed")
+            future = other_future(self.panel.rows(0, min(rows, cut + 1 + FUTURE_ROWS)), cut, generator)
+            mine = (self.honest if published is None else published)[: cut + 1]
+            other = self.compute(future, dtype=mine.dtype)[: cut + 1]
+            found.add(mine, other, differs(mine, other), f"when bars after {self._when(cut)} changed")
             compared += other.size
         return found.verdict(compared, f"bars after {len(cuts or cuts_of(rows))} cuts replaced, bits at and before each compared")
 
@@ -180,7 +187,7 @@ class Proof:
         """No infinity, and no feature undefined in most of its warm cells. `values`: published ones, instead of our own."""
         found, mine = _Findings("finite", self), self.honest if values is None else values
         infinite = np.isinf(mine)
-        found.add(np.where(infinite, np.nan, mine), mine, infinite, "is infinite")
+        found.add(mine, mine, infinite, "is infinite")
         count = np.cumsum(self.panel.present, axis=0)
         shares = np.full(len(self.warm_ups), np.nan)
         for column, warm_up in enumerate(self.warm_ups):
@@ -189,7 +196,7 @@ class Proof:
             shares[column] = 1.0 - undefined.sum() / warm.sum() if warm.any() else np.nan
             if shares[column] < DEFINED_SHARE:
                 why = f"is undefined in {1.0 - shares[column]:.0%} of its warm cells"
-                found.add_one(column, np.full(mine.shape[:2], np.nan), mine[..., column], undefined, why)
+                found.add_one(column, mine[..., column], mine[..., column], undefined, why)
         judged = np.isfinite(shares)
         least = int(np.argmin(np.where(judged, shares, np.inf)))
         said = f"least defined in warm cells: {self.feature_set.names[least]} {shares[least]:.1%}"
@@ -212,6 +219,12 @@ class Proof:
             found.add_one(column, mine, split[..., column], _moved(mine, split[..., column]), why)
         note = f"; called a level and is none here: {', '.join(idle)}" if idle else ""
         return found.verdict(2 * self.honest.size, f"prices times {SCALE:g}, and a {SCALE:g}:1 split in mid-span{note}")
+
+    def against(self, check: str, mine: Values, other: Values, start: int, why: str) -> Verdict:
+        """Two computations of the rows from `start` on, bit for bit: values from elsewhere, and a second computation of them."""
+        found = _Findings(check, self)
+        found.add(mine, other, differs(mine, other), why, start)
+        return found.verdict(other.size, "")
 
     def run(self, check: str, generator: np.random.Generator) -> Verdict:
         """One of CHECKS by name."""
