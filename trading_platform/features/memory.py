@@ -69,3 +69,20 @@ def _joined(node: Expression, inputs: list[Memory]) -> Memory:
         jumps=(name in _JUMPS and soft) or any(x.jumps for x in inputs),
         unbounded=name in _UNBOUNDED or any(x.unbounded for x in inputs),
     )
+
+
+def readers_of(expression: Expression, field_name: str) -> tuple[str, ...]:
+    """Names of the operators of a feature that read a field directly, sorted; `field` where the feature is the field itself."""
+    found: set[str] = set()
+    seen: set[str] = set()
+
+    def visit(node: Expression, user: str) -> None:
+        if node.operator == "field" and dict(node.params)["name"] == field_name:
+            found.add(user)
+        if node.key not in seen:
+            seen.add(node.key)
+            for x in node.inputs:
+                visit(x, node.operator)
+
+    visit(expression, "field")
+    return tuple(sorted(found))
