@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
@@ -40,14 +39,39 @@ def parser() -> argparse.ArgumentParser:
     lineage.add_argument("--account", default=DEMO_ACCOUNT)
     lineage.add_argument("--mode", default="paper", choices=("paper", "live"))
     lineage.add_argument("--json", action="store_true")
-    features = command("features", _features, "the catalogue of features")
-    features.add_argument("action", choices=("list",))
-    features.add_argument("--set", default="core", dest="feature_set")
-    features.add_argument("--json", action="store_true")
+    _feature_actions(command("features", _features, "the catalogue of features, its proofs, and features of any bars file"))
     models = command("models", _models, "bundles and what the ledger says about them")
     models.add_argument("action", choices=("list", "status"))
     models.add_argument("--json", action="store_true")
     return top
+
+
+def _feature_actions(features: argparse.ArgumentParser) -> None:
+    """The actions of `features`, each with its own words."""
+    actions = features.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, text: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", action="store_true")
+        for option in ("--data", "--home"):  # also after the action; what stands before it holds where nothing does
+            sub.add_argument(option, type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        return sub
+
+    def with_set(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub.add_argument("--set", default="core", dest="feature_set", metavar="NAME", help="feature set (default core)")
+        return sub
+
+    with_set(action("list", "the features of a set"))
+    check = with_set(action("check", "prove a set on bars: causal, chunks, restart, warm-up, finite, scale; exit 1 unless all pass"))
+    check.add_argument("--bars", type=Path, metavar="FILE", help="Parquet file of bars (default: the newest bars of the data)")
+    check.add_argument("--rows", type=int, default=2000, help="newest rows to prove on (default 2000)")
+    check.add_argument("--symbols", type=int, default=40, help="instruments to prove on, evenly spaced (default 40)")
+    check.add_argument("--seed", type=int, default=7, help="of the random futures and chunks (default 7)")
+    compute = with_set(action("compute", "write the features of a bars file as a Parquet table, with bounded memory"))
+    compute.add_argument("--bars", type=Path, required=True, metavar="IN", help="Parquet file of bars")
+    compute.add_argument("--out", type=Path, required=True, metavar="OUT", help="Parquet table to write, whole or not at all")
+    compute.add_argument("--chunk", type=int, default=1000, metavar="N", help="rows computed at once (default 1000)")
+    compute.add_argument("--timeframe", default="", help="of the bars (default: the smallest step between two of them)")
 
 
 def settings_of(arguments: argparse.Namespace, **more: Any) -> Settings:
@@ -105,17 +129,15 @@ def _lineage(arguments: argparse.Namespace) -> int:
 
 
 def _features(arguments: argparse.Namespace) -> int:
-    from trading_platform.features.catalog.registry import feature_set
+    from trading_platform.demo import feature_commands as commands
 
-    chosen = feature_set(arguments.feature_set)
-    rows = [{"name": name, "level": name in chosen.level, "expression": str(chosen.features[name])} for name in chosen.names]
-    if arguments.json:
-        print(json.dumps({"set": chosen.name, "label": chosen.label, "hash": chosen.hash, "features": rows}))
-        return 0
-    print(f"{chosen.name} {chosen.label}  {chosen.hash}")
-    for row in rows:
-        print(f"  {row['name']:<28} {'level' if row['level'] else ''}")
-    return 0
+    given = arguments
+    if given.action == "list":
+        return commands.list_features(given.feature_set, given.json)
+    settings = settings_of(given)
+    if given.action == "check":
+        return commands.check_features(settings, given.feature_set, given.bars, given.rows, given.symbols, given.seed, given.json)
+    return commands.compute_features(settings, given.feature_set, given.bars, given.out, given.chunk, given.timeframe, given.json)
 
 
 def _models(arguments: argparse.Namespace) -> int:

@@ -84,11 +84,13 @@ class Bar:
         self._progress = progress
         self._text = text
         self._total = max(total, 1)
+        self._quarters = 0
         self._task = progress.add_task(text, total=total)
 
     def at(self, done: int) -> None:
         """`done` of the total are over."""
         self._progress.update(self._task, completed=done)
-        quarter = max(self._total // 4, 1)
-        if not self._screen.console.is_terminal and (done % quarter == 0 or done == self._total):
+        quarters = 4 * done // self._total
+        if not self._screen.console.is_terminal and quarters > self._quarters:
+            self._quarters = quarters
             self._screen.say(f"  {self._text}: {done} of {self._total}")

@@ -251,3 +251,17 @@ def _refuse_other_grid(bars: BarFile, calendar: MarketCalendar) -> None:
     if bool(off.any()):
         when = f"{np.datetime64(int(stamps[np.argmax(off)]), 'ns').astype('datetime64[s]')}Z"
         raise InputError(f"{when} {why} ({int(off.sum())} such times)", where, fix)
+
+
+def newest_rows(bars: BarFile, calendar: MarketCalendar, rows: int, width: int) -> Panel:
+    """The last `rows` rows of at most `width` instruments, evenly spaced over the file's, as one panel."""
+    _refuse_other_grid(bars, calendar)
+    spread = np.unique(np.linspace(0, len(bars.instrument_ids) - 1, min(width, len(bars.instrument_ids))).astype(np.int64))
+    ids = tuple(bars.instrument_ids[index] for index in spread)
+    known = ids if bars.id_column == "instrument_id" else tuple(name.removeprefix("us:") for name in ids)
+    start = int(bars.timestamps[max(len(bars.timestamps) - rows, 0)])
+    columns = [bars.id_column, "timestamp", *bars.fields]
+    wanted = pl.col(bars.id_column).is_in(known) & (pl.col("timestamp").cast(TIMESTAMP).dt.timestamp("ns") >= start)
+    frame = pl.scan_parquet(bars.path).select(columns).filter(wanted).collect(engine="streaming")
+    frame = frame.with_columns(pl.col(bars.id_column).cast(pl.String), pl.col("timestamp").cast(TIMESTAMP))
+    return _panel(replace(bars, instrument_ids=ids), frame, calendar)

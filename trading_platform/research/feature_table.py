@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts.errors import InputError
-from trading_platform.contracts.panel import FACTOR_FIELDS, PRICE_FIELDS, Panel
+from trading_platform.contracts.panel import BAR_FIELDS, FACTOR_FIELDS, PRICE_FIELDS, Panel
 from trading_platform.features.memory import readers_of
 from trading_platform.features.program import FeatureSet, Program
 from trading_platform.market_data.bar_file import BarFile, panels
@@ -52,6 +52,7 @@ def compute_table(
     not positive, and whatever `bar_file` refuses; nothing is written then.
     """
     check_fields(bars, chosen)
+    bars = replace(bars, fields=tuple(name for name in bars.fields if name in (*BAR_FIELDS, *FACTOR_FIELDS, *chosen.fields)))
     if chunk < 1:
         raise InputError(f"a chunk of {chunk} rows", "features compute", "use at least 1")
     said = Computed(without_factors=not set(FACTOR_FIELDS) <= set(bars.fields))
