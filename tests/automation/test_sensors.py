@@ -81,6 +81,34 @@ def test_bars_without_rows_train_nothing_and_are_passed_over(instance: dg.Dagste
     assert keys(tick(instance)) == ["bars_daily:v1"]
 
 
+def drift(instance: dg.DagsterInstance, window: str, holds: bool = True) -> None:
+    """A materialization of the drift asset with this verdict."""
+    said = {"drift_holds": holds, "window": window, "reason": "9 of 40 features drifted: rsi_14", "model": "alpha_lightgbm_v1"}
+    instance.report_runless_asset_event(dg.AssetMaterialization("feature_drift_daily", metadata=said))
+
+
+def test_drift_that_holds_asks_for_one_refit_per_window_and_says_why(instance: dg.DagsterInstance) -> None:
+    drift(instance, "2014-08", holds=False)
+    drift(instance, "2014-09")
+    drift(instance, "2014-09")
+    bars(instance, "v1")
+    first = tick(instance)
+    assert isinstance(first, dg.SensorResult)
+    assert sorted(set(map(str, keys(first)))) == ["bars_daily:v1", "feature_drift_daily:2014-09"]
+    tags = next(request.tags for request in first.run_requests or [] if "drift" in str(request.run_key))
+    assert (tags["trigger/window"], tags["trigger/model"]) == ("2014-09", "alpha_lightgbm_v1")
+    assert tags["trigger/reason"] == "drift: 9 of 40 features drifted: rsi_14"
+    drift(instance, "2014-10")
+    assert keys(tick(instance, first.cursor)) == ["feature_drift_daily:2014-10"]
+
+
+def test_a_sensor_that_read_the_bars_alone_goes_on_where_it_was(instance: dg.DagsterInstance) -> None:
+    bars(instance, "v1")
+    seen = instance.fetch_materializations(dg.AssetKey("bars_daily"), limit=1).records[0].storage_id
+    bars(instance, "v2")
+    assert keys(tick(instance, str(seen))) == ["bars_daily:v2"]
+
+
 def test_the_retrain_job_is_everything_between_bars_and_report() -> None:
     job = build_definitions(tracking=False, profile="demo").resolve_job_def("retrain_daily")
     nodes = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}

@@ -156,6 +156,8 @@ def publish_bundle(
         "first_row": row,
         "mlflow_run": run.run_id,
         "trained_rows": int(rows.size),
+        "trained_from": exported.config.trained_from,
+        "trained_through": exported.config.trained_through,
     }
     shown = {"latency_p50_ms": exported.latency.p50_ms, "latency_p99_ms": exported.latency.p99_ms, "onnx_bytes": len(exported.onnx)}
     span = {name: str(np.datetime64(getattr(exported.config, name), "D")) for name in ("trained_from", "trained_through")}

@@ -1,9 +1,12 @@
-"""Sensors: retrain when new bars arrive, and ask the runner for what was promoted. Neither loses an event between two ticks."""
+"""Sensors: retrain on new bars or drift, and ask the runner for what was promoted. Neither loses an event between two ticks."""
 
 # No postponed annotations here: Dagster reads those of a sensor's resources as they stand.
+import json
+
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from trading_platform.assets.drift import drift_asset_name
 from trading_platform.assets.inputs import latest, read_manifest
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.resources import Platform
@@ -21,30 +24,60 @@ def new_materializations(instance: dg.DagsterInstance, asset: str, cursor: str |
 
 
 def retrain_sensor(pipeline: Pipeline, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
-    """One retrain request per new version of the bars, however many arrive between two ticks.
+    """One retrain request per new version of the bars, and one per window in which the model's features drift.
 
-    The run key is the data version, because Dagster never forgets a run key: the same bytes again need no second training, and restated
-    bytes get theirs. The cursor is the storage id, so nothing is read twice and nothing is skipped.
+    A run key is the bars' data version or the window, because Dagster never forgets a run key: the same bytes again need no second
+    training, and drift that still holds after its refit asks again only when another window is over. The cursor holds the storage ids seen
+    of both assets, so nothing is read twice and nothing is skipped.
     """
+    drift = drift_asset_name(pipeline)
 
     @dg.sensor(name=f"retrain_on_new_{pipeline.bars}", job=job, minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.STOPPED)
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        records = new_materializations(context.instance, pipeline.bars, context.cursor)
-        if not records:
-            return dg.SkipReason(f"no new materialization of {pipeline.bars}")
-        requests = [request for record in records if (request := _request(pipeline, record)) is not None]
-        return dg.SensorResult(run_requests=requests, cursor=str(records[-1].storage_id))
+        seen = _cursors(context.cursor, pipeline.bars)
+        requests: list[dg.RunRequest | None] = []
+        news = False
+        for asset, request_of in ((pipeline.bars, _bars_request), (drift, _drift_request)):
+            records = new_materializations(context.instance, asset, seen.get(asset))
+            requests += [request_of(asset, record) for record in records]
+            if records:
+                seen[asset], news = str(records[-1].storage_id), True
+        if not news:
+            return dg.SkipReason(f"no new materialization of {pipeline.bars} or {drift}")
+        return dg.SensorResult(
+            run_requests=[request for request in requests if request is not None], cursor=json.dumps(seen, sort_keys=True)
+        )
 
     return sensor
 
 
-def _request(pipeline: Pipeline, record: dg.EventLogRecord) -> dg.RunRequest | None:
+def _cursors(cursor: str | None, bars: str) -> dict[str, str]:
+    """Storage id seen of each asset. A cursor of one number is from the time when the sensor read the bars alone."""
+    found = json.loads(cursor or "{}")
+    return found if isinstance(found, dict) else {bars: str(found)}
+
+
+def _bars_request(asset: str, record: dg.EventLogRecord) -> dg.RunRequest | None:
     event = record.asset_materialization
     if event is None or int(event.metadata["dagster/row_count"].value or 0) == 0:
         return None
     version = (event.tags or {})[DATA_VERSION_TAG]
-    tags = {"trigger/storage_id": str(record.storage_id), "trigger/run_id": record.run_id, "trigger/data_version": version}
-    return dg.RunRequest(run_key=f"{pipeline.bars}:{version}", tags=tags)
+    return dg.RunRequest(
+        run_key=f"{asset}:{version}", tags={**_tags(record), "trigger/reason": "new bars", "trigger/data_version": version}
+    )
+
+
+def _drift_request(asset: str, record: dg.EventLogRecord) -> dg.RunRequest | None:
+    event = record.asset_materialization
+    if event is None or "drift_holds" not in event.metadata or not event.metadata["drift_holds"].value:
+        return None
+    said = {name: str(event.metadata[name].value) for name in ("window", "reason", "model")}
+    tags = {"trigger/reason": f"drift: {said['reason']}", "trigger/window": said["window"], "trigger/model": said["model"]}
+    return dg.RunRequest(run_key=f"{asset}:{said['window']}", tags={**_tags(record), **tags})
+
+
+def _tags(record: dg.EventLogRecord) -> dict[str, str]:
+    return {"trigger/storage_id": str(record.storage_id), "trigger/run_id": record.run_id}
 
 
 def promotion_sensor(pipeline: Pipeline) -> dg.SensorDefinition:

@@ -103,6 +103,20 @@ class ModelRules:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftRules:
+    """When features count as drifted (SPEC FEAT-16). psi_*: against the deciles of the training span. missing_drift: growth of a share.
+
+    A refit is asked for when at least `least_share` of a model's features drift in each of the last `windows` complete windows.
+    """
+
+    psi_watch: float = 0.10
+    psi_drift: float = 0.25
+    missing_drift: float = 0.05
+    least_share: float = 0.10
+    windows: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """A named set of all numbers. `swing` trades session bars, `intraday` minute bars; each has its own limits and execution."""
 
@@ -113,6 +127,7 @@ class Profile:
     costs: Costs = field(default_factory=Costs)
     universe: UniverseRules = field(default_factory=UniverseRules)
     models: ModelRules = field(default_factory=ModelRules)
+    drift: DriftRules = field(default_factory=DriftRules)
     grace_s: float = 2.0
     vendor_delay_s: float = 900.0
     starting_cash: float = 1_000_000.0

@@ -63,11 +63,13 @@ class Demo:
         """Bars to promoted bundles; returns pipeline name -> training cutoffs."""
         self.screen.title("assets")
         models = {pipeline.asset(base) for pipeline in PIPELINES for base in ("model_bundle", "promotion")}
-        self.materialize([name for name in self.graph.nodes if name not in models and name not in self.after_trading()])
+        beside = [name for name, node in self.graph.nodes.items() if name not in models and models & set(node.recipe.upstream)]
+        self.materialize([name for name in self.graph.nodes if name not in (*models, *beside) and name not in self.after_trading()])
         cutoffs = {pipeline.name: cutoffs_of(self.place, self.instance, pipeline) for pipeline in PIPELINES}
         for pipeline in PIPELINES:
             for base in ("model_bundle", "promotion"):
                 self.materialize([pipeline.asset(base)], {pipeline.asset(base): cutoffs[pipeline.name]})
+        self.materialize([name for name in beside if name not in self.after_trading()])
         return cutoffs
 
     def after_trading(self) -> list[str]:

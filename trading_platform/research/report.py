@@ -103,3 +103,23 @@ def age_curve(curve: AgeCurve, title: str, warning: str = "") -> bytes:
     axis.set_xlabel("rows since the model was trained", fontsize=8)
     axis.set_ylabel("mean rank IC", fontsize=8)
     return _png(figure)
+
+
+def feature_drift(windows: Sequence[str], psi: Array, names: Sequence[str], watch: float, drift: float, title: str, top: int = 20) -> bytes:
+    """PSI of each feature (F,) in each window (W,), psi (W, F), the `top` by the newest window; lighter bars are older windows."""
+    figure, (axis,) = _figure(title, "")
+    figure.set_size_inches(8.0, 4.8)
+    newest = np.nan_to_num(psi[-1])
+    order = np.argsort(-newest, kind="stable")[:top][::-1]
+    shown = min(len(windows), 3)
+    for back in range(shown):
+        place = np.arange(len(order)) + 0.27 * (back - (shown - 1) / 2.0) * -1.0
+        values = np.nan_to_num(psi[len(windows) - 1 - back][order])
+        axis.barh(place, values, height=0.25, color=ACCENT, alpha=1.0 - 0.35 * back, label=windows[len(windows) - 1 - back])
+    axis.set_yticks(np.arange(len(order)), [names[i] for i in order])
+    for limit, color in ((watch, MUTED), (drift, LOSS)):
+        axis.axvline(limit, color=color, linewidth=0.9, linestyle="--")
+    axis.set_xlabel("population stability index", fontsize=8)
+    axis.tick_params(axis="y", labelsize=7)
+    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    return _png(figure)
