@@ -6,6 +6,9 @@ import argparse
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,34 @@ def _feature_actions(features: argparse.ArgumentParser) -> None:
     compute.add_argument("--out", type=Path, required=True, metavar="OUT", help="Parquet table to write, whole or not at all")
     compute.add_argument("--chunk", type=int, default=1000, metavar="N", help="rows computed at once (default 1000)")
     compute.add_argument("--timeframe", default="", help="of the bars (default: the smallest step between two of them)")
+    _policy_actions(action)
+
+
+def _policy_actions(action: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """The actions of `features` that change what is in force; each names a person and a reason."""
+
+    def decision(name: str, text: str) -> argparse.ArgumentParser:
+        sub = action(name, text)
+        sub.add_argument("pipeline", help="daily or intraday")
+        sub.add_argument("--who", required=True, help="who decides")
+        sub.add_argument("--why", required=True, help="the reason, for whoever reads the history")
+        return sub
+
+    use = decision("use", "put a set in force: NAME, NAME@LABEL (that version for ever), NAME!WITHOUT,THESE or NAME:ONLY,THESE")
+    which = use.add_mutually_exclusive_group(required=True)
+    which.add_argument("reference", nargs="?", help="the set")
+    which.add_argument("--safe", action="store_true", help="the known-safe features instead")
+    use.add_argument("--without-shadow", action="store_true", help="although no finished shadow run stands for it")
+    for name, text in (("disable", "leave features out"), ("enable", "take them back"), ("safe", "name the known-safe features")):
+        decision(name, text).add_argument("names", nargs="+", metavar="FEATURE")
+    decision("rollback", "back to the features in force before, to the bit or not at all")
+    shadow = decision("shadow", "run a set beside the one in force, read by no model")
+    run = shadow.add_mutually_exclusive_group(required=True)
+    run.add_argument("reference", nargs="?", help="the set")
+    run.add_argument("--stop", action="store_true", help="end the run")
+    shadow.add_argument("--sessions", type=int, default=30, help="how long (default 30)")
+    shadow.add_argument("--after", type=date.fromisoformat, help="session before the first (default: the newest with published features)")
+    action("history", "every decision about a pipeline's features").add_argument("pipeline", help="daily or intraday")
 
 
 def settings_of(arguments: argparse.Namespace, **more: Any) -> Settings:
@@ -135,9 +166,20 @@ def _features(arguments: argparse.Namespace) -> int:
     if given.action == "list":
         return commands.list_features(given.feature_set, given.json)
     settings = settings_of(given)
+    if given.action not in ("check", "compute"):
+        return _feature_policy(settings, given)
     if given.action == "check":
         return commands.check_features(settings, given.feature_set, given.bars, given.rows, given.symbols, given.seed, given.json)
     return commands.compute_features(settings, given.feature_set, given.bars, given.out, given.chunk, given.timeframe, given.json)
+
+
+def _feature_policy(settings: Settings, given: argparse.Namespace) -> int:
+    from trading_platform.demo import feature_policy_commands as commands
+
+    if given.action == "history":
+        return commands.history(settings, given.pipeline, given.json)
+    said = {item.name: getattr(given, item.name) for item in fields(commands.Wanted) if getattr(given, item.name, None) is not None}
+    return commands.decide(settings, commands.Wanted(**said, as_json=given.json))
 
 
 def _models(arguments: argparse.Namespace) -> int:

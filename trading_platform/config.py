@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         return self.home / "ledger" / "promotion.jsonl"
 
     @property
+    def feature_policy_path(self) -> Path:
+        """Which features are in force, by whom and why (FEAT-26, 27)."""
+        return self.home / "ledger" / "features.jsonl"
+
+    @property
     def trials_path(self) -> Path:
         """The trial registry (T30)."""
         return self.home / "trials" / "trials.jsonl"

@@ -10,7 +10,7 @@ import pytest
 from world import World
 
 from trading_platform.assets import feature_checks
-from trading_platform.assets.feature_checks import CHECKS, judge_features
+from trading_platform.assets.feature_checks import CHECKS, OUTLIERS, judge_features
 from trading_platform.assets.pipelines import DAILY
 from trading_platform.contracts.manifest import UNPARTITIONED, OutputFile
 from trading_platform.features.operators.table import OPERATORS
@@ -32,7 +32,7 @@ def said(result: dg.AssetCheckResult) -> dict[str, object]:
 
 def test_sound_features_pass_every_check_and_say_on_what(shared_world: World) -> None:
     results = judged(shared_world)
-    assert tuple(sorted(results)) == tuple(sorted(CHECKS)) and not failed(results)
+    assert set(results) == {*CHECKS, OUTLIERS} and not failed(results)
     assert said(results["causal"])["judged_on"] == "all 440 rows of 45 instruments"
     assert said(results["chunks"])["judged_on"] == "the newest 440 rows of 32 instruments"
 
@@ -104,4 +104,4 @@ def test_features_of_another_version_than_the_code_fail_every_check(world: World
     before = world.manifest(ASSET)
     world.publish(ASSET, UNPARTITIONED, before, before.outputs, {**before.facts, "feature_hash": "0" * 64})
     results = judged(world)
-    assert failed(results) == set(CHECKS) and "materialize features_daily again" in str(said(results["causal"])["verdict"])
+    assert failed(results) == {*CHECKS, OUTLIERS} and "materialize features_daily again" in str(said(results["causal"])["verdict"])

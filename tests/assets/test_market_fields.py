@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from trading_platform.assets.panels import market_fields, set_of
 from trading_platform.assets.parity import Batch, ParityFold, compare
 from trading_platform.assets.pipelines import DAILY, INTRADAY
 from trading_platform.assets.session_inputs import external_fields
+from trading_platform.assets.workplace import Workplace
 from trading_platform.calendar import MarketCalendar, day_of
+from trading_platform.config import load_settings
 from trading_platform.contracts.canonical import canonical_bytes, parse
 from trading_platform.contracts.journal import Kind, Record
 from trading_platform.contracts.journaled_row import panel_of
@@ -31,7 +34,8 @@ SESSION = "default/paper/2019-02-15/1"
 class Bars:
     """A reader that sees bars with these market-wide fields beside them."""
 
-    def __init__(self, *fields: str) -> None:
+    def __init__(self, home: Path, *fields: str) -> None:
+        self.place = Workplace(load_settings(home=home))
         self._fields = fields
 
     def read(self, asset: str, under: str) -> pl.DataFrame:
@@ -40,8 +44,8 @@ class Bars:
 
 
 @pytest.mark.parametrize(("fields", "name"), [(("vix",), "intraday_vix"), ((), "intraday"), (("other",), "intraday")])
-def test_minute_bars_without_vix_are_traded_with_the_plain_set(fields: tuple[str, ...], name: str) -> None:
-    chosen = set_of(Bars(*fields), INTRADAY)  # type: ignore[arg-type]
+def test_minute_bars_without_vix_are_traded_with_the_plain_set(tmp_path: Path, fields: tuple[str, ...], name: str) -> None:
+    chosen = set_of(Bars(tmp_path, *fields), INTRADAY)  # type: ignore[arg-type]
     assert chosen.name == name
     assert external_fields(market_fields(chosen)) == ((ExternalField("vix", "VIX", 3),) if name == "intraday_vix" else ())
     assert market_fields(feature_set(DAILY.feature_set)) == ()

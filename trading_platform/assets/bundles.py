@@ -158,6 +158,8 @@ def publish_bundle(
         "trained_rows": int(rows.size),
         "trained_from": exported.config.trained_from,
         "trained_through": exported.config.trained_through,
+        "feature_set": exported.config.feature_set,
+        "feature_hash": exported.config.feature_hash,
     }
     shown = {"latency_p50_ms": exported.latency.p50_ms, "latency_p99_ms": exported.latency.p99_ms, "onnx_bytes": len(exported.onnx)}
     span = {name: str(np.datetime64(getattr(exported.config, name), "D")) for name in ("trained_from", "trained_through")}

@@ -34,15 +34,18 @@ CHECKS = {
     "warm_up": "begun later, every feature is the same once its warm-up has passed",
     "scale": "prices in another unit move no feature but a level, a split moves none (T1)",
 }
+OUTLIERS = "outliers"  # warns: a crash is no defect
 WHOLE_CELLS = 2**20  # rows x instruments
 SAMPLE_ROWS, SAMPLE_COLUMNS = 2048, 32
 RESTART_ROWS = 64
+VALIDATED_CELLS = 2**18
 SEED = 7
 
 
 def feature_checks(pipeline: Pipeline) -> dg.AssetChecksDefinition:
     """The checks of features_daily or features_intraday; each blocks, and a promotion demands each."""
     specs = [dg.AssetCheckSpec(name, asset=pipeline.features, blocking=True, description=said) for name, said in CHECKS.items()]
+    specs += [dg.AssetCheckSpec(OUTLIERS, asset=pipeline.features, description="few values are far from their feature's median (FEAT-15)")]
 
     @dg.multi_asset_check(specs=specs, name=f"{pipeline.features}_checks")
     def checks(context: dg.AssetCheckExecutionContext, platform: Platform) -> Iterable[dg.AssetCheckResult]:
@@ -69,13 +72,14 @@ def judge_features(instance: dg.DagsterInstance, place: Workplace, pipeline: Pip
     asset = pipeline.features
     seen = reader(instance, place, pipeline.bars, pipeline.asset("universe"), asset)
     if not seen.holds(asset):
-        yield from (dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata=NOTHING_TO_JUDGE) for name in CHECKS)
+        named = (*CHECKS, OUTLIERS)
+        yield from (dg.AssetCheckResult(check_name=name, asset_key=asset, passed=True, metadata=NOTHING_TO_JUDGE) for name in named)
         return
     panel, chosen = panel_of(seen, pipeline), set_of(seen, pipeline)
     told = str(seen.facts(asset)["feature_hash"])
     if told != chosen.hash:
         said = {"verdict": f"published {told[:12]}, the code computes {chosen.hash[:12]}: materialize {asset} again"}
-        yield from (dg.AssetCheckResult(check_name=name, asset_key=asset, passed=False, metadata=said) for name in CHECKS)
+        yield from (dg.AssetCheckResult(check_name=name, asset_key=asset, passed=False, metadata=said) for name in (*CHECKS, OUTLIERS))
         return
     published, _ = features_array(seen, pipeline, panel)
     judged = Judged(seen, panel, chosen, published, sample(panel, SAMPLE_ROWS, SAMPLE_COLUMNS))
@@ -83,6 +87,25 @@ def judge_features(instance: dg.DagsterInstance, place: Workplace, pipeline: Pip
         yield dg.AssetCheckResult(
             check_name=verdict.check, asset_key=asset, passed=verdict.passed is True, metadata={**said_of(verdict), "judged_on": on}
         )
+    yield outliers(judged, asset)
+
+
+def outliers(judged: Judged, asset: str) -> dg.AssetCheckResult:
+    """What `validate_features` finds in the members' warm cells, every n-th row of a large panel."""
+    from trading_platform.features.validate import validate_features
+
+    rows, width = judged.panel.shape
+    each = slice(None, None, max(rows * width // VALIDATED_CELLS, 1))
+    warm = judged.panel.present & judged.panel.member & (np.cumsum(judged.panel.present, axis=0) >= judged.chosen.warm_up)
+    health = validate_features(judged.published[each], judged.chosen.names, warm[each])
+    worst = sorted(health, key=lambda one: -one.worst)[:10]
+    lines = [
+        f"| {h.feature} | {h.undefined / max(h.cells, 1):.1%} | {h.infinite} | {h.outliers} | {h.worst:.1f} | {h.finding} |" for h in worst
+    ]
+    head = "| feature | undefined | infinite | far out | largest robust z | finding |\n|---|---|---|---|---|---|"
+    said = {"worst": dg.MetadataValue.md("\n".join([head, *lines])), "judged_on": f"every {each.step}. row of {width} instruments"}
+    passed = not any(one.finding for one in health)
+    return dg.AssetCheckResult(check_name=OUTLIERS, asset_key=asset, passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata=said)
 
 
 def verdicts_of(judged: Judged, pipeline: Pipeline) -> Iterable[tuple["Verdict", str]]:

@@ -24,6 +24,7 @@ from trading_platform.assets.feature_periods import (
     kept_ends,
     session_axis,
 )
+from trading_platform.assets.feature_policy import in_force
 from trading_platform.assets.feature_run import THREADS, Done, FeatureRun, Say
 from trading_platform.assets.inputs import Materialization, Reads, Recipe, latest
 from trading_platform.assets.node import Node, of
@@ -47,9 +48,7 @@ def features_recipe(pipeline: Pipeline) -> Recipe:
     """Features are a function of bars, universe and the feature set; the vendor's delay enters known_at, the stretch the states' rows."""
 
     def parameters(place: Workplace, partition: str) -> Mapping[str, Any]:
-        from trading_platform.features.catalog.registry import feature_set
-
-        chosen = feature_set(pipeline.feature_set)
+        chosen = in_force(place, pipeline)
         delay = place.profile(pipeline).vendor_delay_s
         return {
             "feature_set": chosen.name,
@@ -102,7 +101,8 @@ def publish_features(
         "last_session": session_date(axis, len(axis) - 1),
     }
     found = Earlier(tuple(periods), tuple(one.counts for one in done), {}, run.states)
-    plain = "" if chosen.name == pipeline.feature_set else f", because {pipeline.bars} holds no field that {pipeline.feature_set} needs"
+    wanted = in_force(out.place, pipeline).name
+    plain = "" if chosen.name == wanted else f", because {pipeline.bars} holds no field that {wanted} needs"
     said = {"feature_set": f"{chosen.name} {chosen.label}{plain}", **what_was_done(chosen, done, run, time.perf_counter() - began)}
     return out.result(said, facts=facts | found.facts())
 

@@ -9,6 +9,7 @@ from trading_platform.assets.bars import bars_asset
 from trading_platform.assets.bundles import bundle_asset
 from trading_platform.assets.drift import drift_asset
 from trading_platform.assets.feature_checks import feature_checks
+from trading_platform.assets.feature_shadow import shadow_asset
 from trading_platform.assets.features import features_asset
 from trading_platform.assets.labels import labels_asset
 from trading_platform.assets.live import journal_asset, report_asset
@@ -36,6 +37,6 @@ def build_graph() -> Graph:
     for pipeline in PIPELINES:
         own = [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline, [feature_checks(pipeline)]), labels_asset(pipeline)]
         own += [inputs_asset(pipeline), alpha_asset(pipeline), walk_forward_asset(pipeline), bundle_asset(pipeline)]
-        nodes += [*own, promotion_asset(pipeline, own), drift_asset(pipeline)]
+        nodes += [*own, promotion_asset(pipeline, own), drift_asset(pipeline), shadow_asset(pipeline)]
     nodes += [journal_asset(), parity_asset(), report_asset(), *warehouse_assets()]
     return Graph({node.recipe.asset: node for node in nodes})

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.assets.bars import read_periods
+from trading_platform.assets.feature_policy import in_force, plain_in_force
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.reading import Reader
 from trading_platform.contracts.errors import InputError
@@ -24,12 +25,10 @@ OPTIONAL_FIELDS = ("vwap", "trade_count")
 
 
 def set_of(out: Reader, pipeline: Pipeline) -> FeatureSet:
-    """The feature set these bars can feed: the pipeline's, or its plain one where they lack a market-wide field the first one reads."""
-    from trading_platform.features.catalog.registry import feature_set
-
-    wanted = feature_set(pipeline.feature_set)
+    """The features in force, or the pipeline's plain ones where these bars lack a market-wide field that the first ones read."""
+    wanted = in_force(out.place, pipeline)
     held = set(out.read(pipeline.bars, "fields")["field"].unique())
-    return wanted if held.issuperset(market_fields(wanted)) else feature_set(pipeline.plain_set)
+    return wanted if held.issuperset(market_fields(wanted)) else plain_in_force(out.place, pipeline)
 
 
 def market_fields(chosen: FeatureSet) -> tuple[str, ...]:
@@ -37,11 +36,14 @@ def market_fields(chosen: FeatureSet) -> tuple[str, ...]:
     return tuple(name for name in chosen.fields if name not in (*BAR_FIELDS, *FACTOR_FIELDS, *OPTIONAL_FIELDS))
 
 
-def panel_of(out: Reader, pipeline: Pipeline) -> Panel:
-    """The pipeline's panel, from the bars and the universe this reader sees. Every asset builds the same one."""
+def panel_of(out: Reader, pipeline: Pipeline, chosen: FeatureSet | None = None) -> Panel:
+    """The pipeline's panel, from the bars and the universe this reader sees. Every asset builds the same one.
+
+    chosen: carry the optional fields that this set reads, instead of those of the features in force.
+    """
     from trading_platform.market_data.panel import build_panel
 
-    optional = tuple(name for name in set_of(out, pipeline).fields if name in OPTIONAL_FIELDS)
+    optional = tuple(name for name in (chosen or set_of(out, pipeline)).fields if name in OPTIONAL_FIELDS)
     fields = out.read(pipeline.bars, "fields")
     return build_panel(
         read_periods(out, pipeline.bars, pipeline),

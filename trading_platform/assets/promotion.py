@@ -12,6 +12,7 @@ from trading_platform.assets.evidence import Verdict, verdict, verdicts
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.models import model_upstream
 from trading_platform.assets.node import Node, of
+from trading_platform.assets.panels import set_of
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.resources import Mlflow, Platform
@@ -62,6 +63,15 @@ def beside_the_bundle(instance: dg.DagsterInstance, pipeline: Pipeline) -> list[
             partition = newest.partition_key or UNPARTITIONED
             found.append(verdict(instance, dg.AssetCheckKey(key, check), partition, newest.storage_id))
     return found
+
+
+def refuse_other_features(out: Publication, pipeline: Pipeline, bundle: Mapping[str, Any]) -> None:
+    """A model of features that are not in force, a disabled one among them perhaps, gets no stage (FEAT-27)."""
+    wanted = set_of(out, pipeline)
+    if bundle.get("feature_hash") != wanted.hash:
+        has = f"{bundle.get('feature_set', 'unnamed')} ({str(bundle.get('feature_hash', ''))[:12]})"
+        what = f"promotion refused: the bundle reads the features {has}, in force are {wanted.name} ({wanted.hash[:12]})"
+        raise InputError(what, f"{out.recipe.asset}, partition {out.partition}", "materialize the features and the models after them again")
 
 
 def gates_of(found: Sequence[Verdict], pipeline: Pipeline, report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -132,6 +142,7 @@ def publish_promotion(
     if config.stage not in ("candidate", "shadow", "paper", "live"):
         raise InputError(f"stage {config.stage!r}", out.recipe.asset, "use candidate, shadow, paper or live")
     bundle = out.facts(pipeline.asset("model_bundle"), out.partition)
+    refuse_other_features(out, pipeline, bundle)
     found = verdicts(context.instance, out.inputs.upstream, checks)
     refuse_unproven([*found, *beside_the_bundle(context.instance, pipeline)], f"{out.recipe.asset}, partition {out.partition}")
     gates = gates_of(found, pipeline, out.facts(pipeline.asset("walk_forward_report")))

@@ -8,6 +8,7 @@ from functools import cache
 from trading_platform.contracts.errors import InputError
 from trading_platform.features.catalog import alpha158, core, cross_section, intraday, microstructure
 from trading_platform.features.catalog.listing import Listing
+from trading_platform.features.catalog.selection import parse, version_of
 from trading_platform.features.program import FeatureSet
 
 _LISTINGS: dict[str, Callable[[], Listing]] = {
@@ -20,11 +21,12 @@ _LISTINGS: dict[str, Callable[[], Listing]] = {
     "microstructure": microstructure.listing,
     "microstructure_quotes": microstructure.listing_of_quotes,
 }
+"""An older version of a set that is still kept stands here as `name@label`."""
 
 
 def names() -> tuple[str, ...]:
-    """Names of the catalogue's sets, sorted."""
-    return tuple(sorted(_LISTINGS))
+    """Names of the catalogue's sets in their newest version, sorted."""
+    return tuple(sorted(name for name in _LISTINGS if "@" not in name))
 
 
 @cache
@@ -37,5 +39,10 @@ def listing(name: str) -> Listing:
 
 @cache
 def feature_set(name: str) -> FeatureSet:
-    """The set of this name. Raises InputError for an unknown one."""
-    return listing(name).feature_set()
+    """The set of this name, or the part or version of one that a reference names (`features.catalog.selection`).
+
+    Raises InputError for an unknown set, version or feature.
+    """
+    wanted = parse(name)
+    older = (key for key in _LISTINGS if key.startswith(f"{wanted.name}@"))
+    return wanted.of(version_of([listing(key).feature_set() for key in (wanted.name, *older)], wanted))
