@@ -18,11 +18,14 @@ import orjson
 from live_runner import control
 from live_runner.clock import WallClock
 from live_runner.journal import AccountLock
+from live_runner.wire_time import instant_ns, instant_text
 from trading_platform.contracts.errors import InputError, TradingError
 from trading_platform.contracts.journal import JournalReader, Kind, Record
 from trading_platform.contracts.model import parse_label
+from trading_platform.contracts.panel import TIMEFRAME_NS
 from trading_platform.contracts.session_inputs import SessionInputs
 
+TIMEFRAME = {"daily": "1Day", "intraday": "1Min"}
 STRATEGY_CLASS = {"daily": "swing", "intraday": "intraday"}
 WORDS = {None: "-", True: "yes", False: "no"}
 
@@ -70,6 +73,12 @@ def _parser(with_simulator: bool) -> argparse.ArgumentParser:
     replay = _command(commands, "replay", "run the engine over the journal again and compare bytes", _replay)
     replay.add_argument("--decision", help="compare this decision only (what comes before it is replayed all the same)")
     replay.add_argument("--json", action="store_true", help="one JSON object")
+    features = _command(commands, "features", "the newest features of a name in the cache", _features)
+    features.add_argument("symbol", help="ticker, such as AAPL")
+    features.add_argument("--timeframe", choices=tuple(TIMEFRAME_NS), help="of the bars (default: the pipeline's)")
+    features.add_argument("--at", metavar="INSTANT", help="start of the bar wanted, RFC 3339 (default: the newest row's)")
+    features.add_argument("--redis-url", help="Redis of the cache (TRADING_FEATURE_CACHE_URL, TRADING_REDIS_URL)")
+    features.add_argument("--json", action="store_true", help="one JSON object")
     limits = _command(commands, "limits", "the limits in force, with the hashes decisions carry", _limits)
     limits.add_argument("--json", action="store_true", help="one JSON object")
     config = commands.add_parser("config", help="profiles").add_subparsers(required=True, metavar="WHAT")
@@ -165,6 +174,8 @@ def _run(options: argparse.Namespace) -> int:
         key=key,
         secret=secret,
         redis_url=redis_url,
+        feature_cache_url=settings.feature_cache_url,
+        feature_stream=settings.feature_stream,
         broker_url=(settings.broker_url or "").rstrip("/"),
         feed=options.feed,
         lockstep=options.lockstep,
@@ -288,6 +299,29 @@ def _replay(options: argparse.Namespace) -> int:
         for identity in result.different:
             print(f"  {identity}")
     return 1 if result.different or result.decisions == 0 else 0
+
+
+def _features(options: argparse.Namespace) -> int:
+    from trading_platform.registry.feature_cache import FeatureCache, Miss, feature_client
+
+    settings = _settings(options)
+    wanted = None if options.at is None else instant_ns(options.at)
+    url = options.redis_url or settings.feature_cache_url or settings.redis_url
+    if not url:
+        raise InputError("no Redis is named", "--redis-url", "give the address of the feature cache, or set TRADING_FEATURE_CACHE_URL")
+    cache = FeatureCache(feature_client(url), settings.account, settings.mode)
+    found = cache.get_features(options.symbol, options.timeframe or TIMEFRAME[options.pipeline], wanted)
+    cache.close()
+    if isinstance(found, Miss):
+        _show({"miss": found.outcome.value, "why": found.why}, options.json)
+        return 1
+    head = {name: getattr(found, name) for name in found.__dataclass_fields__ if name != "features"}
+    if options.json:
+        _show({**head, "features": found.features}, True)
+        return 0
+    times = {name: instant_text(head[name]) for name in ("timestamp", "known_at")}
+    _show({**head, **times, **found.features}, False)
+    return 0
 
 
 def _limits(options: argparse.Namespace) -> int:

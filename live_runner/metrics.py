@@ -34,6 +34,9 @@ class Metrics:
         self.kill = Gauge(names.METRIC_KILL, "Latched kill level, 0 none to 3 flatten", registry=registry)
         self.model_age = Gauge(names.METRIC_MODEL_AGE, "Sessions since the bundle's last training row", registry=registry)
         self.copies_dropped = Gauge(names.METRIC_COPIES_DROPPED, "Copies that never reached Redis since the start", registry=registry)
+        self.cache_hit_rate = Gauge(names.METRIC_CACHE_HIT_RATE, "Feature cache reads answered, of all since the start", registry=registry)
+        self.cache_reads = Counter(names.METRIC_CACHE_READS, "Feature cache reads by outcome", ["outcome"], registry=registry)
+        self.cache_writes = Counter(names.METRIC_CACHE_WRITES, "Feature vectors by what became of them", ["outcome"], registry=registry)
         self.latency = Histogram(names.METRIC_LATENCY, "Seconds per stage", ["stage"], buckets=LATENCY_BUCKETS, registry=registry)
         self.commit = Histogram(names.METRIC_JOURNAL, "Seconds per journal transaction", buckets=COMMIT_BUCKETS, registry=registry)
 

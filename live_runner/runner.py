@@ -18,6 +18,7 @@ from live_runner.commands import Operator
 from live_runner.copies import Copies
 from live_runner.desk import Desk
 from live_runner.external_fields import ExternalFields, check_indexes
+from live_runner.feature_cache import FeatureFiller
 from live_runner.feed import DATA, TRADE_UPDATES, BarStream, TradeUpdates
 from live_runner.flatten import Flattener
 from live_runner.fold import action_table, build_fold
@@ -99,6 +100,7 @@ class Runner:
         self.shared = SharedState(settings.redis_url, settings.account, settings.mode)
         self.copies = Copies(self.shared, self.metrics, lambda: self.fold.active.label)
         self.recorder.watched = self.copies.of
+        self.features = FeatureFiller(settings, self.fold, universe, self.metrics)
         self.swapper = self._swapper()
         self.flattener = Flattener(self.fold, self.recorder, self.desk, self.calendar)
         self.naked = NakedWatch(self.fold, self.recorder, self.desk, self.metrics, settings.profile.limits.max_naked_seconds)
@@ -212,6 +214,7 @@ class Runner:
         if not self.fold.active.bundle_id:
             await self.swapper.poll(self.day.times.session_at(self.clock.now_ns()))
         warm_up(self.fold.engine, (*self.inputs.fields, *self.external.names))
+        self.features.warm(self.journal.path)
         gc.collect()
         gc.freeze()  # what is here now stays: no later collection walks it while a row waits
         self._connections = self._connected()
@@ -315,6 +318,7 @@ class Runner:
         await self.day.open_due()
         await self.gate.run("reconnect")
         await self.day.backfill(self.day.times.known_at_of_row(self.fold.last_row))
+        self.features.warm(self.journal.path)
         await self._enter(STATE_OF[self.fold.level])
 
     async def drain(self) -> None:
@@ -361,7 +365,8 @@ class Runner:
             await self.recorder.note(Kind.STATE, "loss_limit", {**losses.to_body(), "limit": losses.limit, "proof": proof})
 
     async def _between_rows(self, session: int) -> None:
-        """Between two rows: requests for a model, failures of the one in use."""
+        """Between two rows: features for whoever reads the cache, requests for a model, failures of the one in use."""
+        self.features.row_closed()
         rules = self.settings.profile.models
         signals = self.fold.engine.signals
         if self.fold.active.label and max(signals.failures, self.day.inference.slow_rows) >= rules.max_inference_failures:
@@ -408,6 +413,7 @@ class Runner:
         self.journal.close()
         self.broker.close()
         await self.copies.finish()
+        await self.features.finish()
         self.shared.close()
         self.metrics.close()
         self._lock.release()

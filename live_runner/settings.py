@@ -13,9 +13,10 @@ from trading_platform.contracts.profile import Profile
 class RunnerSettings:
     """One runner, as plain values. URLs without a trailing slash; broker_url empty = Alpaca's own addresses of the mode.
 
-    speed: of a simulator that runs at its own pace, virtual seconds per second; 0 for real time and for lock-step.
-    confirm_as: operator in whose name model transitions are confirmed at once, on paper only. adopt_as: operator who lets a new venue
-    account replace the journaled one. kill_at: where a crash test ends the process.
+    feature_cache_url: Redis of the feature cache, empty for redis_url; feature_stream: FEAT-28. speed: of a simulator that runs at its own
+    pace, virtual seconds per second; 0 for real time and for lock-step. confirm_as: operator in whose name model transitions are confirmed
+    at once, on paper only. adopt_as: operator who lets a new venue account replace the journaled one. kill_at: where a crash test ends the
+    process.
     """
 
     account: str
@@ -29,6 +30,8 @@ class RunnerSettings:
     key: str
     secret: str = field(repr=False)
     redis_url: str = ""
+    feature_cache_url: str = ""
+    feature_stream: bool = False
     broker_url: str = ""
     feed: str = "iex"
     lockstep: bool = False

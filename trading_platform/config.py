@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     mode: Literal["paper", "live"] = Field("paper", description="trading mode")
 
     redis_url: str | None = Field(None, repr=False, description="Redis; empty: a server of our own under home")
+    feature_cache_url: str = Field("", repr=False, description="Redis of the feature cache, may evict; empty: TRADING_REDIS_URL's")
+    feature_stream: bool = Field(False, description="publish every feature vector on the stream features.raw as well")
     broker_url: str | None = Field(
         None,
         validation_alias=AliasChoices(f"{names.ENV_PREFIX}BROKER_URL", names.ENV_BROKER_URL),

@@ -22,7 +22,7 @@ def compose() -> dict:
 
 def test_every_service_of_the_stack_is_there(compose: dict) -> None:
     assert set(compose["services"]) == {
-        "postgres", "minio", "buckets", "redis", "mlflow", "code", "webserver", "daemon", "live_runner", "simulator",
+        "postgres", "minio", "buckets", "redis", "feature_cache", "mlflow", "code", "webserver", "daemon", "live_runner", "simulator",
     }  # fmt: skip
 
 
@@ -32,6 +32,14 @@ def test_services_depend_on_services_that_exist(compose: dict) -> None:
             assert other in compose["services"], (name, other)
             if condition["condition"] == "service_healthy":
                 assert "healthcheck" in compose["services"][other], (name, other)
+
+
+def test_only_the_feature_cache_may_evict(compose: dict) -> None:
+    policy = {name: service["command"][service["command"].index("--maxmemory-policy") + 1]
+              for name, service in compose["services"].items() if "--maxmemory-policy" in service.get("command", ())}  # fmt: skip
+    assert policy == {"redis": "noeviction", "feature_cache": "allkeys-lru"}
+    for variable, host in (("TRADING_REDIS_URL", "redis"), ("TRADING_FEATURE_CACHE_URL", "feature_cache")):
+        assert compose["services"]["live_runner"]["environment"][variable].endswith(f"@{host}:6379/0")
 
 
 def test_files_and_volumes_that_are_mounted_exist(compose: dict) -> None:

@@ -21,6 +21,12 @@ REDIS_KILL = "runner:kill"
 REDIS_LEASE = "runner:lease"
 REDIS_HEARTBEAT = "runner:heartbeat"
 
+# The feature cache (SPEC FEAT-19, FEAT-20); under the same prefixes, possibly on a Redis of its own.
+REDIS_FEATURES = "feature:{symbol}:{timeframe}:{version}"  # version: the first 16 digits of the feature hash
+REDIS_FEATURE_VERSION = "feature_pipeline_version"
+REDIS_LAST_UPDATE = "last_market_data_update"
+REDIS_FEATURE_READS = "feature_cache_reads"
+
 SLOTS = ("daily", "intraday", "high_frequency", "medium_frequency", "long_horizon")
 SLOT_BUNDLE_SUFFIX = ":bundle"
 
@@ -30,6 +36,7 @@ STREAM_ALPHA = "signals.alpha"
 STREAM_TARGETS = "orders.target"
 STREAM_EXECUTION = "metrics.execution"
 STREAM_SWAPS = "model.swaps"
+STREAM_FEATURES = "features.raw"  # on the Redis of the feature cache
 
 # Prometheus metrics of the runner (port 9101).
 METRICS_PORT = 9101
@@ -48,6 +55,9 @@ METRIC_KILL = "trading_kill_level"
 METRIC_MODEL_AGE = "trading_model_age_sessions"
 METRIC_SWAPS = "trading_swaps_total"
 METRIC_COPIES_DROPPED = "trading_copies_dropped"
+METRIC_CACHE_HIT_RATE = "data_pipeline_cache_hit_rate"
+METRIC_CACHE_READS = "trading_feature_cache_reads_total"
+METRIC_CACHE_WRITES = "trading_feature_cache_writes_total"
 METRIC_JOURNAL = "trading_journal_commit_seconds"
 
 

@@ -134,6 +134,11 @@ class Signals:
         """The bundle in use."""
         return None if self._bound is None else self._bound.model
 
+    @property
+    def kept(self) -> NDArray[np.float32]:
+        """Features float32 (n, S, F) of the newest rows, the last one last; n <= 64. A view."""
+        return self._recent
+
     def step(self, panel: Panel, failed: bool = False) -> SignalBlock:
         """Advance over the rows of `panel`. Errors of the features are raised before anything advances.
 
