@@ -266,7 +266,7 @@ def test_a_cache_that_dies_or_hangs_changes_no_decision_and_delays_no_row(
         killed, of_killed = life("killed", Killing, feature_cache_url=dying.url)
         hung, of_hung = life("hung", feature_cache_url=url)
     whole, _ = life("whole")
-    without, of_without = life("without", feature_cache_url=f"redis://127.0.0.1:{free_port()}/0")
+    without, _ = life("without", feature_cache_url=f"redis://127.0.0.1:{free_port()}/0")
     assert killed == hung == whole == without and len(whole) == 20
     assert of_killed(names.METRIC_CACHE_WRITES, {"outcome": "written"}) == 6 * 8
     assert of_killed(names.METRIC_CACHE_WRITES, {"outcome": "failed"}) > 0
