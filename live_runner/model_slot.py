@@ -5,6 +5,7 @@ A refusal is a TradingError that says why; the runner journals it, deletes the r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from live_runner.clock import stopwatch_ns
 from trading_platform.contracts.errors import CorruptionError, DeniedError, InputError, TransientError
+from trading_platform.contracts.feed_skew import refusals
 from trading_platform.contracts.ledger import GENESIS, LedgerEntry, LedgerReader
 from trading_platform.contracts.model import Model, parse_label
 from trading_platform.contracts.profile import ModelRules
@@ -47,13 +49,15 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Where the right to trade is looked up: object store, ledger file, whose account and mode."""
+    """Where the right to trade is looked up: object store, ledger file, whose account and mode, and the feed that comes in (T5)."""
 
     store: ObjectStore
     ledger: Path
     account: str
     mode: str
     inputs: SessionInputs
+    feed: Mapping[str, str]
+    lake: Path
 
     def stamp(self) -> tuple[int, int, int] | None:
         """What changes whenever the ledger's file does; None where there is none."""
@@ -94,7 +98,6 @@ class Authority:
             "slot of the promotion": (entry.slot, inputs.slot),
             "timeframe": (config.timeframe, inputs.timeframe),
             "feature hash": (config.feature_hash, inputs.feature_hash),
-            "feed": (dict(config.feed), dict(inputs.feed)),
         }
         if entry.capital_share < 1.0:
             what = f"{model.label} may use {entry.capital_share:.0%} of the capital, and this runner cannot hold it to a share"
@@ -102,8 +105,17 @@ class Authority:
         for what, (theirs, ours) in pairs.items():
             if theirs != ours:
                 raise InputError(
-                    f"the bundle's {what} is {theirs}, the session's {ours}", model.label, "use a bundle made for this pipeline and feed"
+                    f"the bundle's {what} is {theirs}, the session's {ours}", model.label, "use a bundle made for this pipeline"
                 )
+        refused = refusals(self.lake, config.feed, self.feed, config.feature_hash, config.name)
+        if refused:
+            apart = "; ".join(f"{key} {config.feed.get(key)} / {self.feed.get(key)}" for key in _keys_apart(config.feed, self.feed))
+            what = f"the bundle's feed is not the live one ({apart}), and no stored comparison of the two passes: {'; '.join(refused)}"
+            raise InputError(what, model.label, "compare both over five sessions (trading-platform features skew --store), or use its feed")
+
+
+def _keys_apart(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
 
 
 def check_age(model: Model, age_sessions: int, rules: ModelRules) -> None:

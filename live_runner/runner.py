@@ -120,7 +120,8 @@ class Runner:
 
     def _swapper(self) -> Swapper:
         settings, inputs = self.settings, self.inputs
-        authority = Authority(self._store, settings.ledger, settings.account, settings.mode, inputs)
+        feed = settings.live_feed(inputs.feed)
+        authority = Authority(self._store, settings.ledger, settings.account, settings.mode, inputs, feed, settings.lake)
         return Swapper(
             inputs.slot,
             authority,
@@ -198,9 +199,9 @@ class Runner:
         await self.updates.start()
         if self.bars is not None:
             await self.bars.start()
-        await self.recorder.note(
-            Kind.RUN_STARTED, self.run_id, {"run_id": self.run_id, "pipeline": self.settings.pipeline, "hashes": self.fold.engine.hashes}
-        )
+        feed = dict(self.settings.live_feed(self.inputs.feed))
+        body = {"run_id": self.run_id, "pipeline": self.settings.pipeline, "hashes": self.fold.engine.hashes, "feed": feed}
+        await self.recorder.note(Kind.RUN_STARTED, self.run_id, body)
         since = await self._account(str(account["id"]), known, account)
         await self._enter("RECONCILING")
         await self.operator.latch_at_least(await self.shared.kill_level(), "Redis held this level")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.profile import Profile
+
+ALPACA = "alpaca.markets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,13 @@ class RunnerSettings:
                 "--confirm-transitions-as",
                 "leave it out; an operator confirms each one: live-runner swap confirm LABEL --by NAME",
             )
+
+    def live_feed(self, published: Mapping[str, str]) -> Mapping[str, str]:
+        """T5 identity of the bars that come in: Alpaca's own, or `published` from a venue that plays the platform's (a simulator)."""
+        host = urlsplit(self.broker_url).hostname or ""
+        if self.broker_url and not (host == ALPACA or host.endswith(f".{ALPACA}")):
+            return published
+        return {"vendor": "alpaca", "tape": self.feed, "bar_version": "first", "session_hours": "regular", "adjustment": "raw"}
 
     @property
     def websocket_url(self) -> str:

@@ -23,7 +23,7 @@ from trading_platform.engine.signals import SignalBlock, Signals, block_from_alp
 from trading_platform.features.program import FeatureSet, Program
 from trading_platform.market_data.lake import write_atomically
 
-TOLERANCE = 1e-6
+TOLERANCE = 0.01  # relative
 RANK_MOVE = 0.1
 
 
