@@ -76,6 +76,7 @@ def _feature_actions(features: argparse.ArgumentParser) -> None:
     compute.add_argument("--chunk", type=int, default=1000, metavar="N", help="rows computed at once (default 1000)")
     compute.add_argument("--timeframe", default="", help="of the bars (default: the smallest step between two of them)")
     _policy_actions(action)
+    _skew_action(actions)
 
 
 def _policy_actions(action: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -103,6 +104,25 @@ def _policy_actions(action: Callable[[str, str], argparse.ArgumentParser]) -> No
     shadow.add_argument("--sessions", type=int, default=30, help="how long (default 30)")
     shadow.add_argument("--after", type=date.fromisoformat, help="session before the first (default: the newest with published features)")
     action("history", "every decision about a pipeline's features").add_argument("pipeline", help="daily or intraday")
+
+
+def _skew_action(actions: Any) -> None:
+    text = "compare the bars of two feeds: which features differ, and would a decision flip (T4, T5)"
+    skew = actions.add_parser("skew", help=text, description=text)
+    skew.add_argument("--left", type=Path, required=True, metavar="A", help="Parquet table of bars, of the feed a bundle is trained on")
+    skew.add_argument("--right", type=Path, required=True, metavar="B", help="the same market from the other feed")
+    skew.add_argument("--set", default="core", dest="feature_set", metavar="NAME", help="feature set (default core)")
+    skew.add_argument("--rank-by", default="", metavar="FEATURE", help="rank the names by this feature to see decisions flip")
+    skew.add_argument("--bundle", default="", metavar="LABEL", help="let this bundle rank them")
+    skew.add_argument("--timeframe", default="", help="of the bars (default: the smallest step between two of them)")
+    skew.add_argument("--actions", type=Path, metavar="FILE", help="corporate actions of both")
+    skew.add_argument("--tolerance", type=float, default=0.01, help="relative difference of a feature that counts (default 0.01)")
+    form = "vendor/tape/bar_version/session_hours/adjustment"
+    skew.add_argument("--left-feed", default="", metavar="FEED", help=f"{form} (default: the bundle's)")
+    skew.add_argument("--right-feed", default="", metavar="FEED", help="such as alpaca/iex/first/regular/raw")
+    skew.add_argument("--home", type=Path, default=argparse.SUPPRESS, help="whose bundles are read and where a report is kept")
+    skew.add_argument("--store", action="store_true", help="keep the report for runners; exit code 1 where it does not pass the gate")
+    skew.add_argument("--json", action="store_true")
 
 
 def settings_of(arguments: argparse.Namespace, **more: Any) -> Settings:
@@ -165,6 +185,8 @@ def _features(arguments: argparse.Namespace) -> int:
     given = arguments
     if given.action == "list":
         return commands.list_features(given.feature_set, given.json)
+    if given.action == "skew":
+        return _skew(given)
     settings = settings_of(given)
     if given.action not in ("check", "compute"):
         return _feature_policy(settings, given)
@@ -180,6 +202,24 @@ def _feature_policy(settings: Settings, given: argparse.Namespace) -> int:
         return commands.history(settings, given.pipeline, given.json)
     said = {item.name: getattr(given, item.name) for item in fields(commands.Wanted) if getattr(given, item.name, None) is not None}
     return commands.decide(settings, commands.Wanted(**said, as_json=given.json))
+
+
+def _skew(given: argparse.Namespace) -> int:
+    from trading_platform.demo.skew_command import compare_feeds
+
+    return compare_feeds(
+        settings_of(given),
+        (given.left, given.right),
+        given.feature_set,
+        by=given.rank_by,
+        bundle=given.bundle,
+        timeframe=given.timeframe,
+        actions=given.actions,
+        tolerance=given.tolerance,
+        feeds=(given.left_feed, given.right_feed),
+        keep=given.store,
+        as_json=given.json,
+    )
 
 
 def _models(arguments: argparse.Namespace) -> int:
