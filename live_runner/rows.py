@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from live_runner.external_fields import ExternalFields
 from live_runner.wire_time import instant_ns
 from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.journaled_row import BAR_KEYS
 from trading_platform.contracts.panel import BAR_FIELDS, Panel
 from trading_platform.market_data.corporate_actions import FactorState
-
-WIRE_FIELDS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v", "vwap": "vw", "trade_count": "n"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Bar:
 
 def bar_of(instrument_id: str, message: Mapping[str, Any], source: str) -> Bar:
     """A bar of the venue's JSON or msgpack form. InputError where a price is missing or impossible."""
-    values = {name: float(message[key]) for name, key in WIRE_FIELDS.items() if message.get(key) is not None}
+    values = {name: float(message[key]) for name, key in BAR_KEYS.items() if message.get(key) is not None}
     prices = [values.get(name, float("nan")) for name in ("open", "high", "low", "close")]
     if (
         not all(np.isfinite(prices))

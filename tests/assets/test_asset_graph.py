@@ -43,6 +43,8 @@ def test_both_pipelines_have_the_same_assets_and_do_not_join(shared_world: World
     live = {
         "live_journal": set(),
         "live_parity": {"live_journal", DAILY.features, INTRADAY.features},
+        "feed_skew": {"live_journal", DAILY.bars, DAILY.features, INTRADAY.bars, INTRADAY.features},
+        "feed_skew_reports": {"feed_skew"},
         "session_report": {"live_journal"},
         "bars_daily_rollup": {INTRADAY.bars},
         "session_orders": {"live_journal"},

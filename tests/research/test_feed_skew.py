@@ -166,7 +166,7 @@ def test_the_gate_needs_sessions_decisions_and_few_flips() -> None:
 
 def test_a_stored_report_lets_its_recipe_trade_its_feeds_and_nothing_else(tmp_path: Path) -> None:
     report = replace(compared(panel(), panel()), sessions=tuple(f"2020-01-0{n}" for n in range(1, 6)), alpha="momentum")
-    poor = replace(report, sessions=report.sessions[:2])
+    poor = replace(report, sessions=report.sessions[3:])
     assert refusals(tmp_path, SIP, SIP, HAND.hash, "momentum") == ()
     assert refusals(tmp_path, SIP, IEX, HAND.hash, "momentum") == ("none of 0 stored reports compares these two for momentum",)
     store(tmp_path, poor)
@@ -176,6 +176,8 @@ def test_a_stored_report_lets_its_recipe_trade_its_feeds_and_nothing_else(tmp_pa
     assert refusals(tmp_path, SIP, IEX, HAND.hash, "momentum") == ()
     for other in ((IEX, SIP, HAND.hash, "momentum"), (SIP, IEX, "0" * 64, "momentum"), (SIP, IEX, HAND.hash, "reversal")):
         assert "none of 2 stored reports" in refusals(tmp_path, *other)[0]
+    store(tmp_path, replace(report, sessions=("2020-01-06",)))
+    assert refusals(tmp_path, SIP, IEX, HAND.hash, "momentum") == ("1 sessions, 5 are needed",), "newer evidence speaks"
     path.write_bytes(path.read_bytes().replace(b'"flipped":0', b'"flipped":1'))
     with pytest.raises(CorruptionError, match="was changed"):
         stored_reports(tmp_path)

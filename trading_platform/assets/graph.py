@@ -11,6 +11,7 @@ from trading_platform.assets.drift import drift_asset
 from trading_platform.assets.feature_checks import feature_checks
 from trading_platform.assets.feature_shadow import shadow_asset
 from trading_platform.assets.features import features_asset
+from trading_platform.assets.feed_skew import skew_assets
 from trading_platform.assets.labels import labels_asset
 from trading_platform.assets.live import journal_asset, report_asset
 from trading_platform.assets.live_parity import parity_asset
@@ -38,5 +39,5 @@ def build_graph() -> Graph:
         own = [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline, [feature_checks(pipeline)]), labels_asset(pipeline)]
         own += [inputs_asset(pipeline), alpha_asset(pipeline), walk_forward_asset(pipeline), bundle_asset(pipeline)]
         nodes += [*own, promotion_asset(pipeline, own), drift_asset(pipeline), shadow_asset(pipeline)]
-    nodes += [journal_asset(), parity_asset(), report_asset(), *warehouse_assets()]
+    nodes += [journal_asset(), parity_asset(), *skew_assets(), report_asset(), *warehouse_assets()]
     return Graph({node.recipe.asset: node for node in nodes})

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from trading_platform.contracts.canonical import canonical_bytes, parse, sha256_hex
+from trading_platform.contracts.canonical import canonical_bytes, content_hash, parse, sha256_hex
 from trading_platform.contracts.errors import CorruptionError, InputError
 
 # The gate (T5). A decision is a name whose alpha is defined on either side, in one row.
@@ -19,6 +19,7 @@ MOST_FLIPPED = 0.02  # share of decisions that would hold another position
 LEAST_RANK_CORRELATION = 0.95  # of a row's alphas, averaged
 MOST_ONE_SIDED = 0.05  # share of feature cells that only one feed defines
 SHOWN = 20  # flips listed
+SUBJECT = ("left", "right", "timeframe", "feature_set", "feature_hash", "alpha", "tolerance", "rank_move")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,11 @@ class FeedSkew:
     flips: tuple[Flip, ...]
 
     @property
+    def subject(self) -> str:
+        """What is compared, whatever the span: reports of one subject may be joined."""
+        return content_hash({name: getattr(self, name) for name in SUBJECT})
+
+    @property
     def cells(self) -> int:
         """Feature cells compared."""
         return sum(feature.cells for feature in self.features)
@@ -139,14 +145,13 @@ class FeedSkew:
 
     def joined(self, other: FeedSkew) -> FeedSkew:
         """This span and another, later one, as one report. InputError where they do not compare the same things."""
-        same = ("left", "right", "timeframe", "feature_set", "feature_hash", "alpha", "tolerance", "rank_move")
-        apart = [name for name in same if getattr(self, name) != getattr(other, name)]
+        apart = [name for name in SUBJECT if getattr(self, name) != getattr(other, name)]
         if apart:
             raise InputError(f"reports with another {', '.join(apart)}", "feed skew", "join reports of the same feeds, features and recipe")
         counts = {
             each.name: getattr(self, each.name) + getattr(other, each.name)
             for each in fields(self)
-            if each.type in ("int", "float") and each.name not in same
+            if each.type in ("int", "float") and each.name not in SUBJECT
         }
         return replace(
             self,
@@ -190,15 +195,15 @@ def stored_reports(lake: Path) -> tuple[FeedSkew, ...]:
 
 
 def refusals(lake: Path, left: Mapping[str, str], right: Mapping[str, str], feature_hash: str, recipe: str) -> Sequence[str]:
-    """Why a bundle of this recipe, trained on feed `left`, may not trade on feed `right`; empty where it may (T5)."""
+    """Why a bundle of this recipe, trained on feed `left`, may not trade on feed `right`; empty where it may (T5).
+
+    The report that reaches the latest session speaks, of those the one over most sessions: what passed once is outlived by newer evidence.
+    """
     if dict(left) == dict(right):
         return ()
     reports = stored_reports(lake)
-    said = [
-        report.failures()
-        for report in reports
-        if (dict(report.left), dict(report.right), report.feature_hash, report.alpha) == (dict(left), dict(right), feature_hash, recipe)
-    ]
-    if not said:
+    wanted = (dict(left), dict(right), feature_hash, recipe)
+    mine = [report for report in reports if (dict(report.left), dict(report.right), report.feature_hash, report.alpha) == wanted]
+    if not mine:
         return (f"none of {len(reports)} stored reports compares these two for {recipe}",)
-    return min(said, key=len)
+    return max(mine, key=lambda report: (report.sessions[-1:], len(report.sessions), len(report.failures()))).failures()

@@ -10,6 +10,9 @@ import numpy as np
 from trading_platform.contracts.canonical import decode_array
 from trading_platform.contracts.panel import Panel
 
+# A bar in the venue's words, as `late_bar` records keep it: field -> key. `t` is the bar's start (UTC ns), the record's key the instrument.
+BAR_KEYS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v", "vwap": "vw", "trade_count": "n"}
+
 
 def panel_body(panel: Panel) -> dict[str, Any]:
     """The journal's form of a panel of one row (T = 1)."""

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 LIFT_AHEAD_S = 1.0  # how long the demo waits for a pipeline to end before it lifts what is closed
-TRADED_ASSETS = ("live_journal", "live_parity", "session_report")
+TRADED_ASSETS = ("live_journal", "live_parity", "feed_skew", "session_report")
 
 
 class Demo:
