@@ -42,7 +42,9 @@ class FeatureFiller:
         self._symbols = tuple(fold.instruments[name].symbol for name in self._ids)
         url = settings.feature_cache_url or settings.redis_url
         self._client: Any = feature_client(url) if url else None
-        self._writer = FeatureCacheWriter(self._client, settings.account, settings.mode, settings.feature_stream) if url else None
+        self._writer: FeatureCacheWriter | None = None
+        if url:
+            self._writer = FeatureCacheWriter(self._client, settings.account, settings.mode, settings.feature_stream)
         self._thread = ThreadPoolExecutor(1, "feature-cache")
         self._waiting: tuple[FeatureRow, Sequence[Sequence[int]], bool] | None = None
         self._task: asyncio.Task[None] | None = None
