@@ -147,7 +147,16 @@ def test_corrections_that_the_journal_heard_of_make_the_published_bars(scene: di
     assert sum(report.bars_differ for report in bars) == len(scene.get("changed", ()))
     assert sum(report.only_left for report in bars) == len(scene.get("lost", ()))
     assert sum(report.differing for report in bars) > 100
-    assert {report.alpha for report in bars} == ({"", "alpha_lightgbm"} if "no_model_until" in scene else {"alpha_lightgbm"})
+    assert {report.alpha for report in bars} == {"alpha_lightgbm"}
+
+
+def test_a_feed_is_judged_before_anything_may_trade_on_it(shared_world: World) -> None:
+    """A runner whose bundle is refused (T5) journals rows all the same; the newest bundle says what would have been decided."""
+    reports, records = Scene(shared_world, changed={(2, 5): 1.08}, no_model_until=ROWS + 1).read()
+    assert alphas(records) == 0
+    found = whole(reports, PUBLISHED)
+    trading, _ = Scene(shared_world, changed={(2, 5): 1.08}).read()
+    assert found.decisions == whole(trading, PUBLISHED).decisions > 300 and found.alpha == "alpha_lightgbm"
 
 
 def test_what_the_journal_never_heard_of_only_the_published_bars_tell(shared_world: World) -> None:

@@ -2,7 +2,7 @@
 
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
@@ -22,6 +22,9 @@ from trading_platform.contracts.canonical import canonical_bytes, parse
 from trading_platform.contracts.feed_skew import FeedSkew
 from trading_platform.contracts.journal import Kind, Record
 from trading_platform.registry.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from trading_platform.contracts.model import Model
 
 TOLD, PUBLISHED = "told", "published"  # the journal's own corrections and late bars; the bars in the lake
 CODE = ("features", "engine", "contracts.journal", "contracts.journaled_row", "contracts.feed_skew", "research.feed_skew")
@@ -69,13 +72,12 @@ def skew_fold(
 ) -> SkewFold:
     """The comparison of one pipeline. cells: later versions that the journal holds; rows: its row records."""
     from trading_platform.contracts.errors import CorruptionError
-    from trading_platform.contracts.model import Model
     from trading_platform.features.catalog.registry import feature_set
     from trading_platform.registry.bundle import find_bundle, load_bundle
 
     chosen = feature_set(str(out.facts(pipeline.features).get("feature_set", pipeline.feature_set)))
 
-    def load(bundle_id: str) -> Model:
+    def load(bundle_id: str) -> "Model":
         label = find_bundle(store, bundle_id)
         if label is None:
             raise CorruptionError(f"bundle {bundle_id[:12]} of a decision is gone", "object store", "restore it from its backup")
@@ -87,7 +89,18 @@ def skew_fold(
     table = table_of(out, pipeline, sorted({int(row.body["session"]) for row in rows}))
     if table is not None and all(int(row.body["timestamp"]) in table.rows for row in rows):
         versions[PUBLISHED] = ((published, live), lambda panel: with_table(panel, table))
-    return SkewFold(out.place.profile(pipeline), chosen, load, versions)
+    instead = newest_bundle(store, pipeline, chosen.hash, int(rows[0].body["session"]))
+    return SkewFold(out.place.profile(pipeline), chosen, load, versions, instead)
+
+
+def newest_bundle(store: ObjectStore, pipeline: Pipeline, feature_hash: str, session: int) -> "Model | None":
+    """The pipeline's bundle that was trained last before a session (day), on this feature version; None where there is none."""
+    from trading_platform.contracts.model import parse_label
+    from trading_platform.registry.bundle import labels, load_bundle
+
+    models = [load_bundle(store, label) for label in labels(store) if parse_label(label)[0] == pipeline.model]
+    fit = [model for model in models if model.config.feature_hash == feature_hash and model.config.trained_through < session]
+    return max(fit, key=lambda model: (model.config.trained_through, model.bundle_id), default=None)
 
 
 def table_of(out: Reader, pipeline: Pipeline, sessions: list[int]) -> Table | None:

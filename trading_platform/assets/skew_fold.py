@@ -115,7 +115,8 @@ class SkewFold:
     """Reads one journal and reports each session.
 
     load(bundle id) is the model. versions: name -> (feeds, panel of first bars -> panel of the other version). The other version is the
-    left side, first bars the right one. As long as both have the same bars they are one side, computed once.
+    left side, first bars the right one. As long as both have the same bars they are one side, computed once. instead: ranks the names of
+    rows that no bundle decided, so that a feed can be judged before anything may trade on it.
     """
 
     def __init__(
@@ -124,9 +125,10 @@ class SkewFold:
         feature_set: FeatureSet,
         load: Callable[[str], Model],
         versions: Mapping[str, tuple[Feeds, Callable[[Panel], Panel]]],
+        instead: Model | None = None,
     ) -> None:
         self._profile, self._set, self._load, self._versions = profile, feature_set, load, versions
-        self._model: Model | None = None
+        self._instead = self._model = instead
         self._state: bytes | None = None
         self._comparable = True
         self._first: Signals | None = None
@@ -158,13 +160,14 @@ class SkewFold:
 
     def _decided(self, bundle_ids: Sequence[str]) -> None:
         """The row read last was decided by this bundle: where it is another one, the rows before it go with the old one."""
-        now = self._model.bundle_id if self._model is not None else ""
-        if (bundle_ids[0] if bundle_ids else "") == now:
+        before = self._model
+        wanted = bundle_ids[0] if bundle_ids else self._instead.bundle_id if self._instead is not None else ""
+        if wanted == (before.bundle_id if before is not None else ""):
             return
         last = self._rows.pop()
         self._flush()
         self._rows.append(last)
-        self._model = self._load(bundle_ids[0]) if bundle_ids else None
+        self._model = self._load(bundle_ids[0]) if bundle_ids else self._instead
         for signals in (*([self._first] if self._first is not None else []), *self._others.values()):
             signals.swap(self._model)
 
