@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -323,6 +324,40 @@ def test_a_start_warms_the_cache_with_the_last_row_the_most_traded_first(
     again = np.array([vector.features.get(name, np.nan) for name in feature_set("intraday").names], np.float32)
     np.testing.assert_array_equal(again, features_of(minutes)[at, 0])
     assert redis.Redis.from_url(redis_url).xlen(PREFIX + names.STREAM_FEATURES) == 0
+
+
+def test_a_vector_outlives_its_five_minutes_while_its_runner_lives(
+    minutes: World, exchange: Callable[..., Exchange], play: Callable[..., Runner], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a restarted Redis is filled again; neither is news for the stream."""
+    monkeypatch.setattr("live_runner.feature_cache.AGAIN_S", 0.05)
+    client, stream = redis.Redis.from_url(redis_url), PREFIX + names.STREAM_FEATURES
+    lives: list[int] = []
+
+    class Idles(Runner):
+        async def loop(self) -> None:
+            await super().loop()
+            await self.features._task  # type: ignore[misc]
+            told = client.xlen(stream)
+            client.delete(*client.keys(f"{PREFIX}feature:*"))
+            for _ in range(100):
+                await asyncio.sleep(0.05)
+                if len(client.keys(f"{PREFIX}feature:*")) == 8:
+                    break
+            lives.extend(client.ttl(key) for key in client.keys(f"{PREFIX}feature:*"))
+            assert client.xlen(stream) == told == int(minutes.panel.present[minutes.first_row :].sum())
+
+    play(minutes, exchange(minutes).url, Idles, redis_url=redis_url, feature_stream=True)
+    assert len(lives) == 8 and min(lives) >= TTL_S - 5
+
+
+def test_the_command_wants_to_know_which_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("TRADING_REDIS_URL", "TRADING_FEATURE_CACHE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["features", "AA", "--home", str(tmp_path)]) == 2 and "no Redis is named" in capsys.readouterr().err
+    assert main(["features", "AA", "--home", str(tmp_path), "--at", "noon"]) == 2 and "'noon' is no instant" in capsys.readouterr().err
+    assert main(["features", "AA", "--home", str(tmp_path), "--redis-url", f"redis://127.0.0.1:{free_port()}/0"]) == 1
+    assert "no_redis" in capsys.readouterr().out
 
 
 def test_without_redis_there_is_no_cache(daily: World, exchange: Callable[..., Exchange]) -> None:
