@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import redis
@@ -41,9 +40,9 @@ class FeatureFiller:
         self._ids = fold.engine.instrument_ids
         self._symbols = tuple(fold.instruments[name].symbol for name in self._ids)
         url = settings.feature_cache_url or settings.redis_url
-        self._client: Any = feature_client(url) if url else None
+        self._client = feature_client(url) if url else None
         self._writer: FeatureCacheWriter | None = None
-        if url:
+        if self._client is not None:
             self._writer = FeatureCacheWriter(self._client, settings.account, settings.mode, settings.feature_stream)
         self._thread = ThreadPoolExecutor(1, "feature-cache")
         self._waiting: tuple[FeatureRow, Sequence[Sequence[int]], bool] | None = None

@@ -23,7 +23,7 @@ from trading_platform.features import expression, indicators, reference
 from trading_platform.features.catalog import core, registry
 from trading_platform.features.catalog.listing import Feature
 from trading_platform.features.expression import Expression, adj, field, mean
-from trading_platform.features.functions import cross_section, elementwise, recursive, rolling, session
+from trading_platform.features.functions import clock, cross_section, elementwise, recursive, rolling, session
 from trading_platform.features.operators.table import OPERATORS
 from trading_platform.features.plan import nodes_of, warm_up_of
 from trading_platform.features.program import FeatureSet
@@ -48,12 +48,12 @@ COUNTS = {
     "core": 73,
     "core_sentiment": 77,
     "cross_section": 32,
-    "intraday": 44,
-    "intraday_vix": 47,
+    "intraday": 46,
+    "intraday_vix": 49,
     "microstructure": 36,
     "microstructure_quotes": 26,
 }
-MODULES = (elementwise, rolling, recursive, session, cross_section, indicators)
+MODULES = (elementwise, rolling, recursive, session, clock, cross_section, indicators)
 FUNCTIONS = {name: function for module in MODULES for name, function in reference.functions_of(module).items()}
 N = 7
 
@@ -62,7 +62,7 @@ def called(function: Callable[..., Expression]) -> Expression:
     """A function of the algebra on plain inputs, every window N."""
     close, volume = adj("close"), adj("volume")
     plain = {"x": close, "y": volume, "condition": close > volume, "returns": close, "market": volume, "group": field("sector")}
-    numbers = {"n": N, "q": 0.5, "low": 0.0, "high": 1.0, "tail": 0.1, "fast": 3, "slow": N, "width": 2.0}
+    numbers = {"n": N, "q": 0.5, "low": 0.0, "high": 1.0, "tail": 0.1, "fast": 3, "slow": N, "width": 2.0, "slots": 5}
     return function(**{name: {**plain, **numbers}[name] for name in inspect.signature(function).parameters})
 
 

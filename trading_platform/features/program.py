@@ -204,11 +204,7 @@ class Program:
                 raise InputError(
                     f"the panel has no field {name}; needed by {users}", where, "assemble the field, or use a set without these features"
                 )
-        panel.check(where)
-        arrays = {"present": panel.present, "member": panel.member, **{name: panel.fields[name] for name in self.feature_set.fields}}
-        scattered = [name for name, array in arrays.items() if not array.flags.c_contiguous]
-        if scattered:
-            raise InputError(f"{', '.join(scattered)} are not C-contiguous", where, "make them so with numpy.ascontiguousarray")
+        panel.check(where, panel.instrument_ids)
         if panel.shape[0] and self._last_timestamp and panel.timestamp[0] <= self._last_timestamp:
             what = f"row {panel.timestamp[0]} is not newer than the last one seen ({self._last_timestamp})"
             raise InputError(what, where, "state advances once per row: feed only newer rows")

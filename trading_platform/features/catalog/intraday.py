@@ -17,8 +17,10 @@ from trading_platform.features.expression import (
     maximum,
     mean,
     min_,
+    minute_of_session,
     overnight,
     pct_change,
+    same_minute_mean,
     session_first,
     session_max,
     session_min,
@@ -62,6 +64,8 @@ def _session() -> Features:
         "session_low_gap": Feature(close / bottom - 1.0, "close over the session's low - 1"),
         "session_range_position": Feature(place, "place of the close in the session's range, 0 low .. 1 high"),
         "session_realized_volatility": Feature(sqrt(session_sum(returns * returns) / bars), "root mean square log return since the open"),
+        "minute_of_session": Feature(minute_of_session(), "minutes since the session's first row"),
+        "minute_volume_ratio": Feature(volume / same_minute_mean(volume, 20), "volume / mean volume of this minute in some 20 sessions"),
         "session_volume_pace": Feature(volume * bars / session_sum(volume), "volume / mean volume per bar since the open"),
     }
 

@@ -36,7 +36,7 @@ def same_minute_mean(x: Expression, n: int, slots: int = 390) -> Expression:
 
     Of `slots` minutes told apart, later ones share the last.
 
-    Unit: of x. Warm-up: slots. Undefined: where no earlier session had a defined value at this minute. Source: pandas
+    Unit: of x. Warm-up: 1. Undefined: where no earlier session had a defined value at this minute. Source: pandas
     groupby(minute).ewm(span=n).mean() of the bars before.
     """
     return apply("same_minute_mean", x, n=window("same_minute_mean", n), slots=window("slots of same_minute_mean", slots))

@@ -106,6 +106,6 @@ OPERATORS = (
         ("n", "slots"),
         extra=lambda params: (2.0 / (params["n"] + 1.0),),
         cold=_minute_state,
-        warm_up=lambda params: int(params["slots"]),
+        warm_up=lambda _: 1,
     ),
 )
