@@ -1,30 +1,39 @@
-"""Book, flow and trade features on the real order book of BTCUSDT (2024-08-08, one-second rows) against NumPy and pandas."""
+"""Book, flow and trade features on real order books of 2024-08-08 (one-second rows) and quotes of 2013-10-08, against NumPy and pandas."""
 
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from feature_panels import compute
 
+from trading_platform.calendar import MarketCalendar
 from trading_platform.contracts import names
 from trading_platform.contracts.panel import Panel
 from trading_platform.features.catalog import registry
-from trading_platform.market_data.book_events import read_books, read_trades
-from trading_platform.market_data.order_book import all_hours, book_panel
+from trading_platform.market_data.book_events import read_books, read_trades, to_books, to_trades
+from trading_platform.market_data.order_book import all_hours, book_panel, session_rows
 
+TICKS = ("quotes.parquet", "trades.parquet")
 BOOK, QUOTES = registry.feature_set("microstructure"), registry.feature_set("microstructure_quotes")
+
+
+def shared() -> Path:
+    """The shared real data, or a visible skip."""
+    root = Path(os.environ.get(names.ENV_TEST_DATA, Path(__file__).parents[3] / "shared" / "data" / "open"))
+    if not root.is_dir():
+        pytest.skip(f"no shared data at {root}: set {names.ENV_TEST_DATA}")
+    return root
 
 
 @pytest.fixture(scope="module", params=["binance_spot_BTCUSDT", "binance_cm_ETHUSD_PERP"])
 def panel(request: pytest.FixtureRequest) -> Panel:
-    root = Path(os.environ.get(names.ENV_TEST_DATA, Path(__file__).parents[3] / "shared" / "data" / "open"))
-    if not root.is_dir():
-        pytest.skip(f"no shared data at {root}: set {names.ENV_TEST_DATA}")
-    home, symbol = root / "lob_binance" / request.param, request.param.split("_", 2)[2]
+    home, symbol = shared() / "lob_binance" / request.param, request.param.split("_", 2)[2]
     books, trades = (
         read(home / file, {symbol: "crypto:X"}) for read, file in ((read_books, "book10.parquet"), (read_trades, "trades.parquet"))
     )
@@ -102,6 +111,19 @@ def test_order_flow_moves_the_price_its_own_way(panel: Panel) -> None:
     features = compute(BOOK, panel)[BOOK.warm_up :, 0]
     assert np.nanmedian(features[:, BOOK.names.index("flow_corr_60")]) > 0.3
     assert np.nanmean(features[:, BOOK.names.index("flow_impact_60")] > 0.0) > 0.9
+
+
+def test_quotes_and_trades_of_a_share_give_finite_features_and_a_flow_that_moves_its_price() -> None:
+    home, ids, day = shared() / "lean_us_equity" / "tick", {"IBM": "us:IBM"}, date(2013, 10, 8)
+    files = (pl.read_parquet(home / file).filter((pl.col("symbol") == "IBM") & (pl.col("timestamp").dt.date() == day)) for file in TICKS)
+    quotes, trades = (made(frame, ids) for made, frame in zip((to_books, to_trades), files, strict=True))
+    calendar = MarketCalendar()
+    panel = book_panel(quotes, trades, "1Min", session_rows(calendar, day, day, "1Min"), calendar)
+    features = compute(QUOTES, panel)[QUOTES.warm_up :, 0]
+    assert features.shape[0] == 390 - QUOTES.warm_up and np.isfinite(features).mean() > 0.999
+    value = {name: features[:, f] for f, name in enumerate(QUOTES.names)}
+    assert np.median(value["flow_corr_60"]) > 0.6
+    assert 0.5 < np.median(value["spread_bps"]) < 5.0 and 0.4 < np.median(value["effective_ratio"]) < 1.1
 
 
 def test_the_set_of_quotes_is_the_set_of_books_without_depth() -> None:

@@ -274,3 +274,72 @@ def test_betas_to_the_universe_average_one_and_sectors_are_real(daily: Panel) ->
     sector, market = (np.nanmean(features[..., chosen.names.index(f"{of}_corr_60d")]) for of in ("sector", "market"))
     assert sector > market > 0.4  # a stock moves with its sector more than with all
     assert len(np.unique(daily.fields["sector"][-1])) >= 8
+
+
+def test_core_is_its_formulas_on_a_real_stock(daily: Panel) -> None:
+    chosen, column = registry.feature_set("core"), daily.instrument_ids.index("us:AON")
+    ours = compute(chosen, daily)[:, column]
+    own = {name: values[:, column] for name, values in daily.fields.items()}
+    b = pd.DataFrame({name: own[name] * own["return_factor"] for name in ("open", "high", "low", "close")})
+    c, volume = b["close"], pd.Series(own["volume"] / own["split_factor"])
+    r, typical = np.log(c).diff(), (b["high"] + b["low"] + b["close"]) / 3.0
+    amihud, night = r.abs() / (c * volume), b["open"] / c.shift() - 1.0
+    expected = {
+        "momentum_252_21": c.shift(21) / c.shift(252) - 1.0,
+        "high_252d_gap": c / b["high"].rolling(252).max() - 1.0,
+        "max_return_21d": c.pct_change().rolling(21).max(),
+        "overnight_21d": night.rolling(21).sum(),
+        "intraday_21d": (c / b["open"] - 1.0).rolling(21).sum(),
+        "autocorrelation_21d": r.rolling(21).corr(r.shift()),
+        "realized_volatility_5d": (r**2).rolling(5).mean() ** 0.5,
+        "downside_share_20d": (r.clip(upper=0.0) ** 2).rolling(20).sum() / (r**2).rolling(20).sum(),
+        "skewness_60d": r.rolling(60).skew(),
+        "sma_200_gap": c / c.rolling(200).mean() - 1.0,
+        "bollinger_width_20d": 4.0 * c.rolling(20).std() / c.rolling(20).mean(),
+        "volume_trend_20_252": volume.rolling(20).mean() / volume.rolling(252).mean(),
+        "volume_shock_50d": volume.rolling(50).rank(pct=True),
+        "tick_imbalance_21d": np.sign(c.diff()).rolling(21).mean(),
+        "vwap_20d_gap": c / ((typical * volume).rolling(20).sum() / volume.rolling(20).sum()) - 1.0,
+        "return_volume_corr_20d": r.rolling(20).corr(volume),
+        "illiquidity_ratio": amihud.rolling(20).mean() / amihud.rolling(60).mean(),
+    }
+    for name, wanted in expected.items():
+        got = ours[chosen.warm_up :, chosen.names.index(name)]
+        np.testing.assert_allclose(got, wanted[chosen.warm_up :], rtol=1e-7, atol=1e-10, err_msg=name)
+
+
+def standard_score(x: np.ndarray) -> np.ndarray:
+    """One row, its outer percents pulled in."""
+    low, high = np.quantile(x, (0.01, 0.99))
+    kept = np.clip(x, low, high)
+    return (kept - kept.mean()) / kept.std(ddof=1)
+
+
+def test_cross_sections_are_their_formulas_on_real_stocks(daily: Panel) -> None:
+    chosen = registry.feature_set("cross_section")
+    ours = compute(chosen, daily)
+    adjusted = pd.DataFrame(daily.fields["close"] * daily.fields["return_factor"])
+    returns, sector = np.log(adjusted).diff(), np.nanmax(daily.fields["sector"], axis=0)
+    momentum = adjusted.shift(21) / adjusted.shift(126) - 1.0
+    market = returns.mean(axis=1)
+    by_sector = returns.T.groupby(sector).transform("mean").T
+    for t in (200, 431, 500):
+        whole = np.flatnonzero(daily.present[t])
+        assert np.isfinite(momentum.to_numpy()[t, whole]).all()  # nobody is young: one set of names for every line below
+        values = {name: ours[t, whole, f] for f, name in enumerate(chosen.names)}
+        five, past = adjusted.pct_change(5).to_numpy()[t, whole], momentum.to_numpy()[t, whole]
+        spread = returns.rolling(60).std().to_numpy()[t, whole]
+        mine, theirs = standard_score(past), standard_score(spread)
+        window = slice(t - 59, t + 1)
+        expected = {
+            "relative_strength_5d": five - five.mean(),
+            "sector_relative_126_21": (pd.Series(past) - pd.Series(past).groupby(sector[whole]).transform("mean")).to_numpy(),
+            "sector_momentum_126_21": pd.Series(past).groupby(sector[whole]).transform("mean").to_numpy(),
+            "momentum_score": mine,
+            "momentum_neutral": mine - np.polyval(np.polyfit(theirs, mine, 1), theirs),
+            "market_corr_60d": np.array([np.corrcoef(returns[s][window], market[window])[0, 1] for s in whole]),
+            "sector_corr_60d": np.array([np.corrcoef(returns[s][window], by_sector[s][window])[0, 1] for s in whole]),
+            "beta_60d": np.array([np.polyfit(market[window], returns[s][window], 1)[0] for s in whole]),
+        }
+        for name, wanted in expected.items():
+            np.testing.assert_allclose(values[name], wanted, rtol=1e-7, atol=1e-9, err_msg=f"{name} in row {t}")
