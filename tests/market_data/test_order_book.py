@@ -178,14 +178,16 @@ def test_a_book_that_is_too_old_is_absent_and_a_row_before_any_book_too() -> Non
 
 
 def test_trades_are_signed_by_the_quote_before_them_and_by_ticks_at_the_middle() -> None:
-    books = books_of((0.1, 10.0, 1.0, 12.0, 1.0))
-    rows = {"symbol": "X", "timestamp": pl.Series([at(s) for s in (0.05, 0.2, 0.3, 0.4, 0.5)], dtype=pl.Datetime("ns", "UTC"))}
-    trades = to_trades(pl.DataFrame(rows | {"price": [10.0, 12.0, 11.0, 10.0, 11.0], "size": [1.0, 2.0, 4.0, 8.0, 16.0]}), IDS)
+    books = books_of((0.1, 10.0, 1.0, 12.0, 1.0), (0.6, 13.0, 1.0, 15.0, 1.0))
+    rows = {"symbol": "X", "timestamp": pl.Series([at(s) for s in (0.05, 0.2, 0.3, 0.4, 0.5, 0.6)], dtype=pl.Datetime("ns", "UTC"))}
+    sizes = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    trades = to_trades(pl.DataFrame(rows | {"price": [10.0, 12.0, 11.0, 10.0, 11.0, 11.5], "size": sizes}), IDS)
     panel = book_panel(books, trades, "1Sec", starts_of(1))
-    # before any book and no tick: nobody; above; at the middle after a fall; below; at the middle after a rise
-    assert column(panel, "buy_volume")[0] == 2.0 + 16.0 and column(panel, "sell_volume")[0] == 4.0 + 8.0
-    assert column(panel, "signed_ticks")[0] == 0.0 + 1.0 - 1.0 - 1.0 + 1.0
-    assert column(panel, "effective_spread")[0] == pytest.approx((2.0 * 2.0 / 11.0 + 8.0 * 2.0 / 11.0) / 30.0)
+    # before any book and no tick: nobody; above; at the middle after a fall; below; at the middle after a rise; above the book before it,
+    # though below the one of the same instant
+    assert column(panel, "buy_volume")[0] == 2.0 + 16.0 + 32.0 and column(panel, "sell_volume")[0] == 4.0 + 8.0
+    assert column(panel, "signed_ticks")[0] == 0.0 + 1.0 - 1.0 - 1.0 + 1.0 + 1.0
+    assert column(panel, "effective_spread")[0] == pytest.approx((2.0 * 2.0 / 11.0 + 8.0 * 2.0 / 11.0 + 32.0 * 1.0 / 11.0) / 62.0)
 
 
 def test_a_split_enters_the_factors_of_a_book() -> None:
