@@ -37,7 +37,7 @@ TIME = ("timestamp", "known_at", "session")
 SHUFFLED, TWICE = [0, 1, 3, 2, 4, 5], [0, 1, 1, 3, 4, 5]
 
 BROKEN: dict[str, tuple[Callable[[Panel], Panel], str, str]] = {
-    "a timeframe nobody knows": (lambda p: replace(p, timeframe="2Min"), "unknown timeframe '2Min'", "use one of 1Min"),
+    "a timeframe nobody knows": (lambda p: replace(p, timeframe="2Min"), "unknown timeframe '2Min'", "1Min, 5Min"),
     "shuffled rows": (
         with_rows(SHUFFLED, *TIME),
         "timestamp is not ascending: at row 3, 2012-01-03T14:32:00.000000000Z comes after 2012-01-03T14:33:00",

@@ -16,8 +16,10 @@ LEAVES = ("field", "constant")
 # The weight that a recursive operator's old value keeps per defined bar.
 _RETENTION: dict[str, Callable[[float], float]] = {"ema": lambda n: 1.0 - 2.0 / (n + 1.0), "wilder": lambda n: 1.0 - 1.0 / n}
 _UNBOUNDED = ("bars_since",)  # remembers an event, however old
-_EXACT = ("lag", "min", "max", "argmin", "argmax", "median", "quantile", "rank")  # windows whose result no order of additions can change
-_JUMPS = ("lt", "le", "equal", "sign", "rank", "argmin", "argmax", "cs_rank", "bars_since")  # a hair's difference in, a whole step out
+_LASTING = ("same_minute_mean",)  # a recursive mean over sessions: no span of bars outlasts its seed
+# Windows whose result no order of additions can change.
+_EXACT = ("minute_of_session", "lag", "min", "max", "argmin", "argmax", "median", "quantile", "rank")
+_JUMPS = ("lt", "le", "equal", "sign", "rank", "argmin", "argmax", "cs_rank", "bars_since")  # a hair in, a whole step out
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Memory:
     session: on the session so far or the one before. cross: on the other instruments of the universe. retention: the slowest weight per bar
     that an old value keeps (0: windows only); depth: how many recursive operators follow each other. rounded: a sum over a window is in
     it, so its last bits depend on where the series began. jumps: a comparison or rank reads something rounded or recursive. unbounded: an
-    event of any age may still matter.
+    event of any age may still matter. lasting: earlier sessions matter for so long that two beginnings are not compared.
     """
 
     session: bool = False
@@ -37,6 +39,7 @@ class Memory:
     rounded: bool = False
     jumps: bool = False
     unbounded: bool = False
+    lasting: bool = False
 
     @property
     def kind(self) -> str:
@@ -61,13 +64,14 @@ def _joined(node: Expression, inputs: list[Memory]) -> Memory:
     own = _RETENTION[name](float(dict(node.params)["n"])) if name in _RETENTION else 0.0
     soft = any(x.rounded or x.depth for x in inputs)
     return Memory(
-        session=(kind is Kind.SESSION and name not in _UNBOUNDED) or any(x.session for x in inputs),
+        session=kind is Kind.SESSION or name == "minute_of_session" or any(x.session for x in inputs),
         cross=kind is Kind.CROSS_SECTION or any(x.cross for x in inputs),
         retention=max([own, *(x.retention for x in inputs)]),
         depth=max((x.depth for x in inputs), default=0) + int(own > 0.0),
-        rounded=(kind is Kind.WINDOW and name not in _EXACT + _UNBOUNDED) or any(x.rounded for x in inputs),
+        rounded=(kind in (Kind.WINDOW, Kind.CLOCK) and name not in _EXACT + _UNBOUNDED) or any(x.rounded for x in inputs),
         jumps=(name in _JUMPS and soft) or any(x.jumps for x in inputs),
         unbounded=name in _UNBOUNDED or any(x.unbounded for x in inputs),
+        lasting=name in _LASTING or any(x.lasting for x in inputs),
     )
 
 

@@ -16,8 +16,8 @@ from trading_platform.contracts.errors import InputError
 
 Number = int | float
 Param = int | float | str
-_PRICES = re.compile(r"open|high|low|close|vwap|(bid|ask)_price(_\d+)?")
-_SHARES = re.compile(r"volume|(buy|sell)_volume|order_flow|(bid|ask)_size(_\d+)?")
+PRICES = re.compile(r"open|high|low|close|vwap|(bid|ask)_price(_\d+)?")
+SHARES = re.compile(r"volume|(buy|sell)_volume|order_flow|(bid|ask)_size(_\d+)?")
 _BACK_ADJUSTED = ("adjusted_close", "adj_close", "close_adjusted", "adjusted_open", "adjusted_high", "adjusted_low", "adjusted_volume")
 
 
@@ -171,9 +171,9 @@ def adj(name: str) -> Expression:
 
     Unit: currency or shares of the instrument's first bar. Warm-up: 0. Undefined: where field or factor is. Source: TRADING T1.
     """
-    if _PRICES.fullmatch(name):
+    if PRICES.fullmatch(name):
         return field(name) * field("return_factor")
-    if _SHARES.fullmatch(name):
+    if SHARES.fullmatch(name):
         return field(name) / field("split_factor")
     fix = f"use a price or a number of shares, such as close, vwap, bid_price_2, volume or ask_size, or field({name!r})"
     raise InputError(f"{name} has no adjustment", "features.expression.adj", fix)

@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trading_platform.contracts.panel import FACTOR_FIELDS, PRICE_FIELDS, Panel
+from trading_platform.contracts.panel import FACTOR_FIELDS, Panel
+from trading_platform.features.node import PRICES, SHARES
 
 DROPPED, ADDED, UNDEFINED, FLIPPED = 0.10, 0.05, 0.02, 0.10  # shares of the later cells
-PRICE_LIKE = (*PRICE_FIELDS, "vwap", "bid_price", "ask_price", "bid", "ask", "mid")
-SHARE_LIKE = ("volume", "bid_size", "ask_size")
 
 
 def other_future(panel: Panel, cut: int, generator: np.random.Generator) -> Panel:
@@ -32,10 +31,10 @@ def other_future(panel: Panel, cut: int, generator: np.random.Generator) -> Pane
 
 def rescaled(panel: Panel, columns: NDArray[np.int64], factor: float) -> Panel:
     """The same market with all prices of some instruments in another unit: raw prices times `factor`, volumes as they were."""
-    fields = {name: values.copy() if name in PRICE_LIKE else values for name, values in panel.fields.items()}
-    for name in PRICE_LIKE:
-        if name in fields:
-            fields[name][:, columns] *= factor
+    fields = dict(panel.fields)
+    for name in filter(PRICES.fullmatch, panel.fields):
+        fields[name] = fields[name].copy()
+        fields[name][:, columns] *= factor
     return replace(panel, fields=fields)
 
 
@@ -43,9 +42,9 @@ def with_split(panel: Panel, row: int, columns: NDArray[np.int64], ratio: float)
     """The same market in which some instruments split `ratio`:1 before row `row`: prices fall, shares multiply, the factors say so (T1)."""
     fields = {name: values.copy() for name, values in panel.fields.items()}
     for name, values in fields.items():
-        if name in PRICE_LIKE:
+        if PRICES.fullmatch(name):
             values[row:, columns] /= ratio
-        elif name in (*SHARE_LIKE, *FACTOR_FIELDS):
+        elif SHARES.fullmatch(name) or name in FACTOR_FIELDS:
             values[row:, columns] *= ratio
     return replace(panel, fields=fields)
 

@@ -288,7 +288,7 @@ class _Age:
     def past(self, warm_up: int, memory: Memory) -> NDArray[np.int64]:
         """Present bars past the warm-up, (T, S); -1 where a cell is not to be compared yet."""
         bars = self._after_first_session if memory.session else self._bars
-        past = np.where(self._panel.present & (bars >= warm_up), bars - warm_up, -1)
+        past = np.where(self._panel.present & (bars >= warm_up) & (not memory.lasting), bars - warm_up, -1)
         if memory.cross:  # a rank needs everybody it ranks: rows in which every member's value is that of the longer series
             settled = (past >= 0) | self._new | ~(self._panel.present & self._panel.member)
             past = np.where(settled.all(axis=1)[:, np.newaxis], past, -1)
