@@ -45,8 +45,9 @@ NAMES_OF_FEAT_10 = {
 }
 COUNTS = {
     "alpha158": 158,
-    "core": 73,
-    "core_sentiment": 77,
+    "core": 68,
+    "core_sentiment": 72,
+    "core_year": 73,
     "cross_section": 32,
     "intraday": 46,
     "intraday_vix": 49,
@@ -74,7 +75,8 @@ def test_the_sets_have_the_names_and_sizes_they_promise() -> None:
     chosen = registry.feature_set("core")
     assert NAMES_OF_FEAT_10 | {"rsi"} <= set(chosen.names)
     assert set(chosen.level) == {"price", "ema_12", "ema_26", "macd", "macd_signal"}
-    assert chosen.warm_up == 253
+    assert chosen.warm_up == 127
+    assert set(chosen.names) < set(registry.feature_set("core_year").names)
     assert set(registry.feature_set("intraday").names) < set(registry.feature_set("intraday_vix").names)
     assert set(chosen.names) < set(registry.feature_set("core_sentiment").names)
 
@@ -138,7 +140,7 @@ def test_one_line_more_in_the_catalogue_is_one_row_more_in_the_docs(request: pyt
     after = reference.markdown().splitlines()
     added = [line for line in after if line not in before]
     assert len(after) == len(before) + 1
-    assert added[0].startswith("74 features, ready after 253") and added[1:] == ["| `sma_5_gap` | a new gap | 5 |  |"]
+    assert added[0].startswith("69 features, ready after 127") and added[1:] == ["| `sma_5_gap` | a new gap | 5 |  |"]
     assert "sma_5_gap" in registry.feature_set("core").names
 
 
@@ -256,7 +258,7 @@ def daily() -> Panel:
     return with_sectors(panel, source.sectors())
 
 
-@pytest.mark.parametrize("name", ["core", "alpha158", "cross_section"])
+@pytest.mark.parametrize("name", ["core_year", "alpha158", "cross_section"])
 def test_real_features_are_finite_in_nearly_every_warm_cell(daily: Panel, name: str) -> None:
     chosen = registry.feature_set(name)
     features = compute(chosen, daily)
@@ -277,7 +279,7 @@ def test_betas_to_the_universe_average_one_and_sectors_are_real(daily: Panel) ->
 
 
 def test_core_is_its_formulas_on_a_real_stock(daily: Panel) -> None:
-    chosen, column = registry.feature_set("core"), daily.instrument_ids.index("us:AON")
+    chosen, column = registry.feature_set("core_year"), daily.instrument_ids.index("us:AON")
     ours = compute(chosen, daily)[:, column]
     own = {name: values[:, column] for name, values in daily.fields.items()}
     b = pd.DataFrame({name: own[name] * own["return_factor"] for name in ("open", "high", "low", "close")})

@@ -78,7 +78,6 @@ def _returns() -> Features:
         "returns_63d": Feature(pct_change(close, 63), "return over 63 bars, fraction"),
         "log_return_1d": Feature(log_return(close), "log return over 1 bar"),
         "momentum_126_21": Feature(lag(close, 21) / lag(close, 126) - 1.0, "return from 126 to 21 bars ago, fraction"),
-        "momentum_252_21": Feature(lag(close, 21) / lag(close, 252) - 1.0, "12-1 momentum: return from 252 to 21 bars ago, fraction"),
         "max_return_21d": Feature(max_(pct_change(close, 1), 21), "MAX: largest 1-bar return of 21 bars, fraction (Bali et al. 2011)"),
         "overnight_return": Feature(overnight(), "previous close to open, fraction"),
         "intraday_return": Feature(day, "open to close, fraction"),
@@ -127,14 +126,12 @@ def _trend() -> Features:
         "ema_26_gap": Feature(close / ema(close, 26) - 1.0, "close over ema_26 - 1"),
         "sma_20_gap": Feature(close / mean(close, 20) - 1.0, "close over the mean of 20 closes - 1"),
         "sma_50_gap": Feature(close / mean(close, 50) - 1.0, "close over the mean of 50 closes - 1"),
-        "sma_200_gap": Feature(close / mean(close, 200) - 1.0, "close over the mean of 200 closes - 1"),
         "bollinger_20d": Feature(bollinger(close, 20), "place in the Bollinger bands of 20 bars, 0 lower .. 1 upper"),
         "bollinger_width_20d": Feature(4.0 * std(close, 20) / mean(close, 20), "distance of the Bollinger bands / their middle, fraction"),
         "zscore_20d": Feature(zscore(close, 20), "close in deviations from the mean of 20 closes"),
         "stochastic_14": Feature(stochastic(14), "place of the close in the range of 14 bars, 0 .. 1"),
         "high_60d_gap": Feature(close / max_(high, 60) - 1.0, "close over the highest high of 60 bars - 1"),
         "low_60d_gap": Feature(close / min_(low, 60) - 1.0, "close over the lowest low of 60 bars - 1"),
-        "high_252d_gap": Feature(close / max_(high, 252) - 1.0, "close over the 52-week high - 1 (George and Hwang 2004)"),
         "range_position": Feature(where(high > low, (close - low) / (high - low), 0.5), "place of the close in the bar, 0 low .. 1 high"),
         "slope_20d": Feature(slope(log(close), 20), "slope of the line through 20 log closes, fraction per bar"),
         "rsquare_20d": Feature(rsquare(close, 20), "share of variance that the line through 20 closes explains"),
@@ -149,7 +146,6 @@ def _volume() -> Features:
     return {
         "volume_ratio": Feature(volume / mean(volume, 20), "volume / mean of 20 volumes"),
         "volume_zscore_20d": Feature(zscore(volume, 20), "volume in deviations from the mean of 20 volumes"),
-        "volume_trend_20_252": Feature(mean(volume, 20) / mean(volume, 252), "turnover: mean of 20 volumes / mean of 252"),
         "volume_shock_50d": Feature(rank(volume, 50), "rank of the volume among 50, (0, 1] (Gervais, Kaniel and Mingelgrin 2001)"),
         "signed_volume_20d": Feature(signed_volume_share(20), "volume of rising less falling bars / all volume, 20 bars, -1 .. 1"),
         "tick_imbalance_21d": Feature(mean(sign(diff(close)), 21), "rising less falling bars / 21, -1 .. 1"),
@@ -163,7 +159,6 @@ def _volume() -> Features:
 
 def _universe() -> Features:
     close = adj("close")
-    momentum = lag(close, 21) / lag(close, 252) - 1.0
     volatility_60d = std(log_return(close), 60)
     return {
         "returns_1d_excess": Feature(cs_demean(pct_change(close, 1)), "1-bar return less the universe's mean, fraction"),
@@ -174,7 +169,6 @@ def _universe() -> Features:
         ),
         "momentum_rank_21d": Feature(cs_rank(pct_change(close, 21)), "rank of the 21-bar return in the universe, (0, 1]"),
         "momentum_rank_126_21": Feature(cs_rank(lag(close, 21) / lag(close, 126) - 1.0), "rank of momentum_126_21, (0, 1]"),
-        "momentum_rank_252_21": Feature(cs_rank(momentum), "rank of momentum_252_21, (0, 1]"),
         "volatility_rank_20d": Feature(cs_rank(std(log_return(close), 20)), "rank of volatility_20d, (0, 1]"),
         "volume_rank": Feature(cs_rank(adj("volume") / mean(adj("volume"), 20)), "rank of volume_ratio, (0, 1]"),
     }
@@ -187,8 +181,23 @@ def features() -> Features:
 
 def listing() -> Listing:
     """The set `core` for daily bars; reads open, high, low, close, volume and both factors."""
-    note = "Daily bars. Volatilities are fractions per bar, not annualised. Longest window: 252 bars, 12-1 momentum and the 52-week high."
+    note = "Daily bars. Volatilities are fractions per bar, not annualised. The longest window is 126 bars; `core_year` looks further."
     return Listing("core", "v2.0", note, features())
+
+
+def listing_of_a_year() -> Listing:
+    """`core` and what a year of bars tells."""
+    high, close, volume = adj("high"), adj("close"), adj("volume")
+    momentum = lag(close, 21) / lag(close, 252) - 1.0
+    year = {
+        "momentum_252_21": Feature(momentum, "12-1 momentum: return from 252 to 21 bars ago, fraction"),
+        "sma_200_gap": Feature(close / mean(close, 200) - 1.0, "close over the mean of 200 closes - 1"),
+        "high_252d_gap": Feature(close / max_(high, 252) - 1.0, "close over the 52-week high - 1 (George and Hwang 2004)"),
+        "volume_trend_20_252": Feature(mean(volume, 20) / mean(volume, 252), "turnover: mean of 20 volumes / mean of 252"),
+        "momentum_rank_252_21": Feature(cs_rank(momentum), "rank of momentum_252_21, (0, 1]"),
+    }
+    note = "`core` with 12-1 momentum, the 52-week high and year-long means. Nothing is known of an instrument before it is a year old."
+    return Listing("core_year", "v1.0", note, features() | year)
 
 
 def listing_with_sentiment() -> Listing:

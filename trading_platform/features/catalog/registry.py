@@ -14,6 +14,7 @@ from trading_platform.features.program import FeatureSet
 _LISTINGS: dict[str, Callable[[], Listing]] = {
     "alpha158": alpha158.listing,
     "core": core.listing,
+    "core_year": core.listing_of_a_year,
     "core_sentiment": core.listing_with_sentiment,
     "cross_section": cross_section.listing,
     "intraday": intraday.listing,
