@@ -22,14 +22,14 @@ from trading_platform.assets.bring_current import bring_current
 from trading_platform.assets.feature_periods import kept_ends
 from trading_platform.assets.inputs import latest
 from trading_platform.assets.pipelines import DAILY, INTRADAY, Pipeline
-from trading_platform.calendar import MarketCalendar
+from trading_platform.calendar import MarketCalendar, date_of, day_of
 from trading_platform.contracts import names
 from trading_platform.market_data.bars import to_bar_frame
 from trading_platform.market_data.sources.files import FileSource
 from trading_platform.market_data.sources.protocol import ACTION_SCHEMA, FIELD_SCHEMA
 
 LAST = date(2014, 4, 30)
-JOINED, LEFT, SPLIT, DIVIDEND = date(2013, 5, 15), date(2013, 9, 30), date(2013, 3, 4), date(2014, 2, 10)
+JOINED, LEFT, SPLIT, DIVIDEND = date(2013, 5, 15), date(2013, 9, 30), date(2013, 3, 5), date(2014, 2, 11)
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +119,8 @@ def test_runs_at_random_days_end_where_a_full_rebuild_ends(
 ) -> None:
     days = calendar.sessions(date(2012, 9, 4), LAST)
     for day in sorted(np.random.default_rng(seed).choice(days, 4, replace=False).tolist()):
-        found = runs.run(daily.until(date.fromordinal(date(1970, 1, 1).toordinal() + day)))
-    assert_same(found, rebuilt(daily.until(date.fromordinal(date(1970, 1, 1).toordinal() + day))))
+        found = runs.run(daily.until(date_of(day)))
+    assert_same(found, rebuilt(daily.until(date_of(day))))
     found = runs.run(daily)
     assert found.said("periods_reused") >= 1
     assert_same(found, rebuilt(daily))
@@ -132,6 +132,10 @@ def test_period_by_period_each_run_computes_one(runs: FeatureRuns, rebuilt: Call
         assert (found.said("periods_reused"), found.said("periods_computed"), len(found.computed)) == (number, 1, 1)
         assert_same(found, rebuilt(daily.until(day)))
     assert_is_the_whole_panel(found)
+    ends = [date(2012, 12, 31), date(2013, 12, 31), LAST]
+    sessions = daily.table["session"].unique().sort().to_list()
+    before = [sessions[sessions.index(date.fromisoformat(cutoff)) - 1] for cutoff in found.manifest.facts["cutoffs"]]
+    assert found.manifest.facts["state_sessions"] == sorted(day_of(day) for day in ends + before) and len(before) == 2
 
 
 def test_day_by_day_across_a_split_a_dividend_a_joiner_and_a_leaver(runs: FeatureRuns, rebuilt: Callable[..., Run], daily: Frames) -> None:
@@ -166,6 +170,8 @@ def test_a_changed_bar_is_computed_again_from_its_period_on(runs: FeatureRuns, r
     assert found.said("periods_reused") == 1 and found.computed == ["year=2013", "year=2014"]
     assert_same(found, rebuilt(corrected))
     assert found.files != before.files and found.files[:3] == before.files[:3]
+    keys = [[period["key"] for period in run.manifest.facts["periods"]] for run in (before, found)]
+    assert [old == new for old, new in zip(*keys, strict=True)] == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -307,6 +313,7 @@ def test_a_large_period_is_written_in_parts_with_the_same_rows(
     starts = calendar.sessions(date(2012, 1, 3), date(2012, 12, 31))[:: 600 // 9].astype("datetime64[D]")
     assert [name for name, _, _ in found.files if name.startswith("year=2012/")] == [f"year=2012/from={day}" for day in starts]
     assert_same(found, rebuilt(daily))
+    assert found.manifest.facts["state_sessions"] == whole.manifest.facts["state_sessions"]
     keys = ["instrument_id", "timestamp"]
     assert found.reader.read("features_daily", "year=").sort(keys).equals(whole.reader.read("features_daily", "year=").sort(keys))
     assert_is_the_whole_panel(found)
@@ -408,7 +415,7 @@ def test_real_bars_at_random_days_and_period_by_period(
     assert_same(last, whole)
     days = calendar.sessions(date(2006, 1, 3), date(2014, 12, 30))
     for day in sorted(np.random.default_rng(20141231).choice(days, 5, replace=False).tolist()):
-        runs.run(real.until(date.fromordinal(date(1970, 1, 1).toordinal() + day)))
+        runs.run(real.until(date_of(day)))
     assert_same(runs.run(real), whole)
     assert_is_the_whole_panel(last)
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trading_platform.calendar import MarketCalendar, day_of
+from trading_platform.calendar import MarketCalendar, date_of, day_of
 from trading_platform.contracts.errors import InputError
 from trading_platform.features.expression import adj, cs_rank, mean
 from trading_platform.features.program import FeatureSet, Program
@@ -149,10 +149,6 @@ def test_factors_of_pieces_are_those_of_the_whole(bars: pl.DataFrame, days: np.n
             panel = build_panel(part, actions, "1Day", calendar, instrument_ids=whole.instrument_ids, factor_state=state)
             for name in ("split_factor", "return_factor"):
                 assert panel.fields[name].tobytes() == whole.fields[name][start:stop].tobytes()
-
-
-def date_of(day: int) -> date:
-    return date.fromordinal(date(1970, 1, 1).toordinal() + int(day))
 
 
 def test_factors_of_minutes_change_at_the_open_alone(days: np.ndarray) -> None:
