@@ -64,7 +64,10 @@ def _feature_actions(features: argparse.ArgumentParser) -> None:
         sub.add_argument("--set", default="core", dest="feature_set", metavar="NAME", help="feature set (default core)")
         return sub
 
-    with_set(action("list", "the features of a set"))
+    listed = action("list", "the feature sets, or the features of one")
+    listed.add_argument(
+        "--set", default="", dest="feature_set", metavar="NAME", help="feature set (default: all sets, without their features)"
+    )
     check = with_set(action("check", "prove a set on bars: causal, chunks, restart, warm-up, finite, scale; exit 1 unless all pass"))
     check.add_argument("--bars", type=Path, metavar="FILE", help="Parquet file of bars (default: the newest bars of the data)")
     check.add_argument("--rows", type=int, default=2000, help="newest rows to prove on (default 2000)")

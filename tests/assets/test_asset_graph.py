@@ -34,6 +34,8 @@ def expected(suffix: str, bars: str, name: str) -> dict[str, set[str]]:
         report: {*training, alpha},
         bundle: {*training, report},
         f"promotion{suffix}": {*training, alpha, report, bundle},
+        f"feature_drift_{name}": {universe, features, bundle},
+        f"feature_shadow_{name}": {bars, universe, features},
     }
 
 

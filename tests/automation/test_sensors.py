@@ -113,7 +113,7 @@ def test_the_retrain_job_is_everything_between_bars_and_report() -> None:
     job = build_definitions(tracking=False, profile="demo").resolve_job_def("retrain_daily")
     nodes = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
     expected = {"universe", "features_daily", "labels_daily", "session_inputs", "alpha_lightgbm", "walk_forward_report"}
-    assert nodes == expected
+    assert nodes == {*expected, "feature_drift_daily", "feature_shadow_daily"}
 
 
 def test_a_promotion_reaches_redis_as_a_request(instance: dg.DagsterInstance, tmp_path: Path) -> None:

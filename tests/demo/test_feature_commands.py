@@ -16,6 +16,7 @@ from trading_platform.calendar import MarketCalendar
 from trading_platform.cli import main
 from trading_platform.contracts import names
 from trading_platform.features.catalog.registry import feature_set
+from trading_platform.features.catalog.registry import names as catalogue
 from trading_platform.features.operators.table import OPERATORS
 
 CALENDAR = MarketCalendar()
@@ -108,3 +109,41 @@ def test_the_boxed_data_is_proved_where_no_file_is_named(capsys: pytest.CaptureF
     assert "on 600 1Day rows of 3 instruments" in capsys.readouterr().out
     assert main(["features", "check", "--set", "intraday"]) == 2
     assert "no 1Min bars" in capsys.readouterr().err
+
+
+def test_the_list_is_of_sets_and_of_the_features_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["features", "list", "--json"]) == 0
+    sets = {row["set"]: row for row in json.loads(capsys.readouterr().out)}
+    core = feature_set("core")
+    assert set(sets) == set(catalogue()) and (sets["core"]["hash"], sets["core"]["features"]) == (core.hash, len(core.names))
+    assert main(["features", "list", "--set", "core!macd", "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one["set"] == "core!macd" and [row["name"] for row in one["features"]] == [name for name in core.names if name != "macd"]
+    assert main(["features", "list"]) == main(["features", "list", "--set", "core"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("core ") and "  price                            1 bars  level" in lines
+
+
+def test_decisions_name_a_person_and_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = ["--home", str(tmp_path / "home")]
+    assert main(["features", "disable", "daily", "rsi_14", "--who", "Ann", "--why", "wrong volumes", *home]) == 0
+    assert "daily: core!rsi_14 v" in capsys.readouterr().out
+    assert main(["features", "use", "daily", "core@nothing", "--who", "Ann", "--why", "x", "--without-shadow", *home]) == 2
+    assert main(["features", "use", "daily", "core", "--who", "Ann", "--why", "x", *home]) == 2  # no shadow run
+    assert main(["features", "disable", "nightly", "rsi_14", "--who", "Ann", "--why", "x", *home]) == 2
+    assert (
+        main(["features", "shadow", "daily", "core", "--who", "Ann", "--why", "x", *home]) == 2
+    )  # nothing published: after which session?
+    error = capsys.readouterr().err
+    assert "no finished shadow run" in error and "no pipeline 'nightly'" in error and "--after DATE" in error
+    with pytest.raises(SystemExit):
+        main(["features", "disable", "daily", "rsi_14", "--why", "nobody", *home])
+    assert main(["features", "shadow", "daily", "core", "--after", "2014-06-02", "--who", "Bob", "--why", "to see", "--json", *home]) == 0
+    assert json.loads(capsys.readouterr().out)["shadow"]["after_session"] == 16223
+    assert main(["features", "history", "daily", "--json", *home]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [(e["seq"], e["who"], e["action"], e["disabled"]) for e in entries] == [
+        (1, "Ann", "disable", ["rsi_14"]),
+        (2, "Bob", "shadow", ["rsi_14"]),
+    ]
+    assert all(entry["at"] > 1_600_000_000_000_000_000 for entry in entries)

@@ -53,6 +53,13 @@ def test_only_the_judged_cells_count() -> None:
     assert health(values).finding and not health(values, judged).finding
 
 
+def test_levels_are_in_currency_and_never_far_out() -> None:
+    prices = np.where(RNG.random(EVERY.shape) < 0.05, 4000.0, RNG.normal(30.0, 1.0, EVERY.shape))[..., np.newaxis]
+    assert validate_features(prices, ["price"], EVERY)[0].finding
+    (level,) = validate_features(prices, ["price"], EVERY, ["price"])
+    assert level.finding == "" and level.worst > 100.0
+
+
 def test_no_data_raises() -> None:
     for values in (
         np.full(EVERY.shape, np.nan),

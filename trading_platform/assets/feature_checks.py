@@ -97,8 +97,8 @@ def outliers(judged: Judged, asset: str) -> dg.AssetCheckResult:
     rows, width = judged.panel.shape
     each = slice(None, None, max(rows * width // VALIDATED_CELLS, 1))
     warm = judged.panel.present & judged.panel.member & (np.cumsum(judged.panel.present, axis=0) >= judged.chosen.warm_up)
-    health = validate_features(judged.published[each], judged.chosen.names, warm[each])
-    worst = sorted(health, key=lambda one: -one.worst)[:10]
+    health = validate_features(judged.published[each], judged.chosen.names, warm[each], judged.chosen.level)
+    worst = sorted(health, key=lambda one: (not one.finding, -one.outliers))[:10]
     lines = [
         f"| {h.feature} | {h.undefined / max(h.cells, 1):.1%} | {h.infinite} | {h.outliers} | {h.worst:.1f} | {h.finding} |" for h in worst
     ]

@@ -62,7 +62,7 @@ def publish_shadow(out: Publication, pipeline: Pipeline) -> dg.MaterializeResult
     days = np.unique(panel.session[panel.session > int(run["after_session"])])[: int(run["sessions"])]
     rows = np.isin(panel.session, days)
     warm = panel.present & (np.cumsum(panel.present, axis=0) >= chosen.warm_up)
-    health = validate_features(values[rows], chosen.names, (warm & panel.member)[rows])
+    health = validate_features(values[rows], chosen.names, (warm & panel.member)[rows], chosen.level)
     current, names = features_array(out, pipeline, panel)
     table = _compared(chosen, values[rows], names, current[rows], [one.finding for one in health], warm[rows])
     out.table("shadow", table, sort_by=())

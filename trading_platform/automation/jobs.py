@@ -5,12 +5,15 @@ from __future__ import annotations
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from trading_platform.assets.drift import drift_asset_name
+from trading_platform.assets.feature_shadow import shadow_asset_name
 from trading_platform.assets.pipelines import Pipeline
 
 
 def retrain_job(pipeline: Pipeline) -> UnresolvedAssetJobDefinition:
-    """Everything between the bars and the report; bundles and promotions follow per training cutoff."""
+    """Everything between the bars and the report, drift and shadow run included; bundles and promotions follow per training cutoff."""
     names = [pipeline.asset("universe"), pipeline.features, pipeline.labels]
+    names += [drift_asset_name(pipeline), shadow_asset_name(pipeline)]
     names += [pipeline.asset(name) for name in ("session_inputs", "alpha_lightgbm", "walk_forward_report")]
     return dg.define_asset_job(
         f"retrain_{pipeline.name}",

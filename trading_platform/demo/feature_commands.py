@@ -26,17 +26,42 @@ STYLES = {True: "green", False: "bold red", None: "yellow"}
 
 
 def list_features(name: str, as_json: bool) -> int:
-    """The features of a set, with what each needs and reads."""
-    from trading_platform.features.catalog.registry import feature_set
+    """Every set of the catalogue, or the features of one with the present bars each needs."""
+    from trading_platform.features.catalog.registry import feature_set, names
+    from trading_platform.features.proof import warm_up_of
 
+    if not name:
+        return _list_sets([feature_set(each) for each in names()], as_json)
     chosen = feature_set(name)
-    rows = [{"name": each, "level": each in chosen.level, "expression": str(chosen.features[each])} for each in chosen.names]
+    rows = [
+        {
+            "name": each,
+            "level": each in chosen.level,
+            "warm_up": warm_up_of(chosen.features[each]),
+            "expression": str(chosen.features[each]),
+        }
+        for each in chosen.names
+    ]
     if as_json:
         print(json.dumps({"set": chosen.name, "label": chosen.label, "hash": chosen.hash, "features": rows}))
         return 0
     print(f"{chosen.name} {chosen.label}  {chosen.hash}")
     for row in rows:
-        print(f"  {row['name']:<28} {'level' if row['level'] else ''}")
+        print(f"  {row['name']:<28} {row['warm_up']:>5} bars  {'level' if row['level'] else ''}".rstrip())
+    return 0
+
+
+def _list_sets(sets: list[FeatureSet], as_json: bool) -> int:
+    rows = [
+        {"set": s.name, "label": s.label, "hash": s.hash, "features": len(s.names), "warm_up": s.warm_up, "reads": list(s.fields)}
+        for s in sets
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return 0
+    for s in sets:
+        held = f"{len(s.names):>4} features, ready after {s.warm_up} bars; reads {', '.join(s.fields)}"
+        print(f"{s.name:<20} {s.label:<6} {s.hash[:12]}  {held}")
     return 0
 
 

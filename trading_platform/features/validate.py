@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,15 +33,22 @@ class FeatureHealth:
 
 
 def validate_features(
-    values: NDArray[np.floating], names: Sequence[str], judged: NDArray[np.bool_], outlier: float = OUTLIER
+    values: NDArray[np.floating],
+    names: Sequence[str],
+    judged: NDArray[np.bool_],
+    levels: Collection[str] = (),
+    outlier: float = OUTLIER,
 ) -> tuple[FeatureHealth, ...]:
     """The health of each feature, in the order of `names`.
 
     values: (T, S, F) float. judged: (T, S) bool, the cells to look at (present and past the warm-up). outlier: robust z-score, that is
     |x - median| / (1.4826 x median absolute deviation), beyond which a value is far out; where more than half of the values are equal the
-    mean absolute deviation takes the place of the median's.
+    mean absolute deviation takes the place of the median's. levels: features in currency, of which none is far out: prices differ.
     """
-    return tuple(_health(values[..., index].astype(np.float64), name, judged, outlier) for index, name in enumerate(names))
+    return tuple(
+        _health(values[..., index].astype(np.float64), name, judged, np.inf if name in levels else outlier)
+        for index, name in enumerate(names)
+    )
 
 
 def _health(values: NDArray[np.float64], name: str, judged: NDArray[np.bool_], outlier: float) -> FeatureHealth:

@@ -6,12 +6,12 @@ Findings are texts that start with the check's name; an empty tuple means clean.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trading_platform.contracts.panel import PRICE_FIELDS, Panel
+from trading_platform.contracts.panel import Panel
+from trading_platform.features.perturb import other_future
 from trading_platform.research.labels import NEVER, Labels, demeaned, forward_return
 from trading_platform.research.metrics import MIN_NAMES, information_coefficient
 from trading_platform.research.splits import Fold
@@ -108,20 +108,6 @@ def training_meets_test(labels: Labels, folds: Sequence[Fold]) -> list[str]:
     return found
 
 
-def _perturbed(panel: Panel, cut: int, seed: int) -> Panel:
-    """The same panel with other prices, volumes and gaps after row `cut`."""
-    rng = np.random.default_rng(seed)
-    after = np.zeros(panel.shape, dtype=np.bool_)
-    after[cut + 1 :] = True
-    dropped = after & (rng.random(panel.shape) < 0.05)
-    factor = np.where(after, np.exp(0.1 * rng.standard_normal(panel.shape)), 1.0)
-    fields = {
-        name: np.where(dropped, np.nan, values * factor if name in (*PRICE_FIELDS, "volume") else values)
-        for name, values in panel.fields.items()
-    }
-    return replace(panel, fields=fields, present=panel.present & ~dropped)
-
-
 def future_changes_past(panel: Panel, names: Sequence[str], compute: Compute, cuts: Sequence[int], seed: int = 7) -> list[str]:
     """Features at or before a cut that change when everything after it changes: centred windows, full-column scaling (I1).
 
@@ -130,7 +116,7 @@ def future_changes_past(panel: Panel, names: Sequence[str], compute: Compute, cu
     honest = compute(panel)
     found: dict[str, str] = {}
     for cut in cuts:
-        other = compute(_perturbed(panel, cut, seed))
+        other = compute(other_future(panel, cut, np.random.default_rng(seed)))
         same = (honest[: cut + 1] == other[: cut + 1]) | (np.isnan(honest[: cut + 1]) & np.isnan(other[: cut + 1]))
         for column in np.flatnonzero(~same.all(axis=(0, 1))):
             row, symbol = (int(i) for i in np.argwhere(~same[:, :, column])[0])
