@@ -233,6 +233,45 @@ def test_a_name_that_is_taken_out_of_the_past_is_gone(runs: FeatureRuns, rebuilt
     assert_same(found, rebuilt(without))
 
 
+def edited(frames: Frames, rng: np.random.Generator) -> Frames:
+    """One of what happens to bars and corporate actions: a correction, a bar taken out, a new event, another ratio, a name gone."""
+    table, actions = frames.table, frames.actions
+    row = int(rng.integers(table.height))
+    name, day = table["instrument_id"][row], table["session"][row]
+    match rng.integers(5):
+        case 0:
+            return changed(frames, name, day, str(rng.choice(["open", "close", "volume"])))
+        case 1:
+            return replace(frames, table=table.filter(pl.int_range(pl.len()) != row))
+        case 2:
+            event = pl.DataFrame(
+                [(name, day, float(rng.choice([0.5, 2.0, 3.0])), float(rng.choice([0.0, 0.4])))], ACTION_SCHEMA, orient="row"
+            )
+            return replace(frames, actions=actions.join(event, on=["instrument_id", "ex_date"], how="anti").vstack(event))
+        case 3:
+            return replace(frames, actions=actions.with_columns(pl.col("split_ratio") * 1.25))
+        case _:
+            return replace(frames, table=table.filter(pl.col("instrument_id") != name))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_any_history_of_edits_ends_where_a_full_rebuild_ends(
+    seed: int, runs: FeatureRuns, rebuilt: Callable[..., Run], daily: Frames, calendar: MarketCalendar
+) -> None:
+    rng, frames, reused = np.random.default_rng(seed), daily, 0
+    days = calendar.sessions(date(2012, 10, 1), LAST)
+    for _ in range(5):
+        frames = edited(frames, rng)
+        seen = frames.until(date_of(int(rng.choice(days)))) if rng.random() < 0.5 else frames
+        if runs.last is not None and rng.random() < 0.5:
+            output = runs.last.manifest.outputs[int(rng.integers(len(runs.last.manifest.outputs)))]
+            (runs.settings.lake_dir / output.uri).write_bytes(b"")
+        found = runs.run(seen)
+        reused += found.said("periods_reused")
+        assert_same(found, rebuilt(seen))
+    assert reused > 0
+
+
 # --- what cannot be reused ------------------------------------------------------------------------------------------------------------
 
 
