@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from feature_runs import FeatureRuns, Frames, Run, daily_frames, minute_frames
 from world import World, open_world, synthetic_bars
 
 from trading_platform.assets.bring_current import bring_current
 from trading_platform.assets.bundles import cutoffs_of
 from trading_platform.assets.dbt_manifest import ensure_manifest
-from trading_platform.assets.pipelines import DAILY
+from trading_platform.assets.pipelines import DAILY, Pipeline
+from trading_platform.calendar import MarketCalendar
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,3 +62,34 @@ def shared_world(materialised: tuple[Path, Path]) -> Iterator[World]:
     found = open_world(*materialised)
     with found.instance:
         yield found
+
+
+@pytest.fixture(scope="session")
+def calendar() -> MarketCalendar:
+    return MarketCalendar()
+
+
+@pytest.fixture(scope="session")
+def daily(calendar: MarketCalendar) -> Frames:
+    return daily_frames(calendar)
+
+
+@pytest.fixture(scope="session")
+def minutes(calendar: MarketCalendar) -> Frames:
+    return minute_frames(calendar)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, calendar: MarketCalendar) -> FeatureRuns:
+    return FeatureRuns(tmp_path / "home", DAILY, calendar)
+
+
+@pytest.fixture
+def rebuilt(tmp_path: Path, calendar: MarketCalendar) -> Iterator[Callable[..., Run]]:
+    """A full rebuild in a home that holds nothing."""
+    homes = (tmp_path / f"rebuilt-{number}" for number in range(100))
+
+    def rebuild(frames: Frames, pipeline: Pipeline = DAILY, **options: object) -> Run:
+        return FeatureRuns(next(homes), pipeline, calendar, int(options.pop("stretch_rows", 70))).run(frames, full=True, **options)  # type: ignore[arg-type,call-overload]
+
+    yield rebuild

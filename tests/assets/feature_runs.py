@@ -30,8 +30,12 @@ from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.manifest import UNPARTITIONED, Manifest
 from trading_platform.contracts.panel import FACTOR_FIELDS, Panel
 from trading_platform.features.program import Program
+from trading_platform.market_data.bars import to_bar_frame
 from trading_platform.market_data.corporate_actions import FactorState
 from trading_platform.market_data.sources.protocol import ACTION_SCHEMA, FIELD_SCHEMA, SECTOR_SCHEMA, SourceFile, SourceIdentity
+
+LAST = date(2014, 4, 30)
+JOINED, LEFT, SPLIT, DIVIDEND = date(2013, 5, 15), date(2013, 9, 30), date(2013, 3, 5), date(2014, 2, 11)
 
 
 @dataclass(frozen=True)
@@ -181,3 +185,58 @@ def assert_goes_on_from(run: Run, known_at: int, panel: Panel, whole: NDArray[np
         for values, name in zip(factors.open_row(int(rest.session[later])), FACTOR_FIELDS, strict=True):
             assert values[there].tobytes() == rest.fields[name][later, there].tobytes()
         factors.close_row(rest.fields["close"][later], there)
+
+
+def random_bars(seed: int, stamps: np.ndarray, symbols: list[str]) -> pl.DataFrame:
+    """A bar frame of random walks with 2 % of the bars missing."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for symbol in symbols:
+        close = 30.0 * np.exp(np.cumsum(rng.normal(0.0, 0.012, len(stamps))))
+        open_ = close * np.exp(rng.normal(0.0, 0.004, len(stamps)))
+        part = {"timestamp": stamps, "open": open_, "high": np.maximum(open_, close) * 1.004, "low": np.minimum(open_, close) * 0.996}
+        table = pl.DataFrame({**part, "close": close, "volume": rng.uniform(1e5, 1e6, len(stamps)).round()})
+        parts.append(table.with_columns(pl.lit(symbol).alias("symbol")).filter(pl.Series(rng.random(len(stamps)) > 0.02)))
+    table = pl.concat(parts).with_columns(pl.col("timestamp").cast(pl.Datetime("ns")).dt.replace_time_zone("UTC"))
+    return to_bar_frame(table, "America/New_York")
+
+
+def daily_frames(calendar: MarketCalendar) -> Frames:
+    """Ten names over 28 months: one joins, one leaves, one splits, one pays."""
+    stamps = calendar.midnights_ns(calendar.sessions(date(2012, 1, 3), LAST))
+    table = random_bars(1, stamps, [f"S{number}" for number in range(10)])
+    name, day = pl.col("instrument_id"), pl.col("session")
+    alive = ((name != "us:S4") | (day >= JOINED)) & ((name != "us:S6") | (day <= LEFT))
+    halved = pl.when((name == "us:S2") & (day >= SPLIT)).then(0.5).otherwise(1.0)
+    table = table.filter(alive).with_columns((pl.col(c) * halved).alias(c) for c in ("open", "high", "low", "close"))
+    events = [("us:S2", SPLIT, 2.0, 0.0), ("us:S5", DIVIDEND, 1.0, 0.9), ("us:S4", date(2012, 6, 1), 3.0, 0.0)]  # the last: before its bars
+    return Frames(table, pl.DataFrame(events, schema=ACTION_SCHEMA, orient="row"))
+
+
+def minute_frames(calendar: MarketCalendar) -> Frames:
+    """Four names over eleven sessions of two months, and the VIX of each minute."""
+    days = calendar.sessions(date(2019, 3, 22), date(2019, 4, 5))
+    stamps = np.concatenate([calendar.bar_starts(int(day), "1Min") for day in days])
+    vix = pl.DataFrame({"field": ["vix"] * len(stamps), "timestamp": stamps, "known_at": stamps + 60 * 10**9, "value": stamps % 977 / 50.0})
+    utc = [pl.col(name).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC") for name in ("timestamp", "known_at")]
+    return Frames(random_bars(2, stamps, ["AA", "BB", "CC", "DD"]), fields=vix.with_columns(utc).cast(dict(FIELD_SCHEMA)))
+
+
+def assert_same(found: Run, expected: Run) -> None:
+    """File for file the same bytes and the same data version, and the same said about them."""
+    assert found.files == expected.files
+    assert found.manifest.data_version == expected.manifest.data_version
+    assert found.manifest.facts == expected.manifest.facts
+    assert {o.sha256 for o in found.manifest.outputs} == {sha(found, o.uri) for o in found.manifest.outputs}
+
+
+def sha(run: Run, uri: str) -> str:
+    return hashlib.sha256((run.reader.place.lake.root / uri).read_bytes()).hexdigest()
+
+
+def changed(frames: Frames, name: str, day: date, column: str = "close") -> Frames:
+    """One bar's value moved by 2 %."""
+    there = (pl.col("instrument_id") == name) & (pl.col("session") == day)
+    assert frames.table.filter(there).height == 1
+    moved = pl.when(there).then(pl.col(column) * 1.02).otherwise(pl.col(column))
+    return replace(frames, table=frames.table.with_columns(moved.alias(column)))

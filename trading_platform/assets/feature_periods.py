@@ -271,7 +271,8 @@ def reusable(place: Workplace, before: Earlier, periods: Sequence[Period]) -> in
     """How many leading periods are as they were, to the last byte of their tables."""
     for number, period in enumerate(periods):
         same = number < len(before.periods) and before.periods[number].key == period.key
-        if not same or not all(is_intact(place, table) for table in before.tables[period.name]):
+        tables = before.tables[period.name] if same else ()
+        if not tables or not all(is_intact(place, table) for table in tables):
             return number
     return len(periods)
 
