@@ -21,6 +21,7 @@ from trading_platform.assets.bring_current import bring_current
 from trading_platform.assets.feature_periods import kept_ends
 from trading_platform.assets.inputs import latest
 from trading_platform.assets.pipelines import DAILY, INTRADAY
+from trading_platform.assets.workplace import Workplace
 from trading_platform.calendar import MarketCalendar, date_of
 from trading_platform.contracts import names
 from trading_platform.market_data.sources.files import FileSource
@@ -60,6 +61,17 @@ def test_other_code_or_another_version_reuses_nothing(runs: FeatureRuns, daily: 
     ):
         runs.last = replace(first.last, manifest=manifest)
         assert runs.run(daily).said("periods_reused") == 0
+
+
+def test_another_vendor_delay_reuses_nothing(
+    runs: FeatureRuns, rebuilt: Callable[..., Run], daily: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.run(daily)
+    profile = Workplace.profile
+    monkeypatch.setattr(Workplace, "profile", lambda place, pipeline: replace(profile(place, pipeline), vendor_delay_s=7200.0))
+    found = runs.run(daily)
+    assert found.said("periods_reused") == 0
+    assert_same(found, rebuilt(daily))
 
 
 def test_another_stretch_takes_over_every_table_and_makes_its_states(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +153,7 @@ class FeatureSource:
         as_known = True
         for number, (name, file) in enumerate(self.files.items()):
             as_known = as_known and number < len(known) and (known[number].name, known[number].bars) == (name, file.sha256)
-            period = known[number] if as_known else self._described(name, file.sha256, ids)
+            period = self._again(known[number]) if as_known else self._described(name, file.sha256, ids)
             if found and period.first_session <= found[-1].last_session:
                 what = f"{name} begins before {found[-1].name} ends"
                 raise InputError(what, self._pipeline.bars, f"materialize {self._pipeline.bars} again")
@@ -168,9 +168,14 @@ class FeatureSource:
         if not len(days) or days[0] < 0:
             raise InputError(f"{name} holds no bars, or bars on no session", self._pipeline.bars, "see the checks of the bars")
         joined = tuple(sorted(set(frame["instrument_id"].unique().to_list()) - before))
-        daily = self._pipeline.timeframe == "1Day"
-        end = self._calendar.close_ns(int(days[-1])) + self._delay_ns if daily else int(stamps[-1]) + TIMEFRAME_NS[self._pipeline.timeframe]
-        return Period(name, sha256, joined, tuple(zip(days.tolist(), rows.tolist(), strict=True)), end)
+        end = int(stamps[-1]) + TIMEFRAME_NS[self._pipeline.timeframe]
+        return self._again(Period(name, sha256, joined, tuple(zip(days.tolist(), rows.tolist(), strict=True)), end))
+
+    def _again(self, period: Period) -> Period:
+        """With known_at as calendar and vendor's delay have it now."""
+        if self._pipeline.timeframe != "1Day":
+            return period
+        return replace(period, known_at=self._calendar.close_ns(period.last_session) + self._delay_ns)
 
     def _keyed(self, period: Period, before: Period | None, ids: tuple[str, ...], seed: str) -> Period:
         """With the key: what came with this period, and the key of what came before."""
@@ -193,7 +198,7 @@ class FeatureSource:
                 "closes": self._calendar.closes_ns(days),
             }
         )
-        return Period(period.name, period.bars, period.joined, period.sessions, period.known_at, key)
+        return replace(period, key=key)
 
 
 def steps_of(days: Sequence[int], stops: Mapping[int, Any]) -> Iterator[tuple[int, int]]:
