@@ -26,6 +26,7 @@ from trading_platform.contracts.panel import Panel
 from trading_platform.engine.signals import Signals
 from trading_platform.features.catalog.registry import feature_set
 from trading_platform.registry.bundle import load_bundle
+from trading_platform.research.feed_skew import feed_skew, side_of, signals_pair
 
 ROWS = 10
 LIVE = {"vendor": "alpaca", "tape": "iex", "bar_version": "first", "session_hours": "regular", "adjustment": "raw"}
@@ -148,6 +149,20 @@ def test_corrections_that_the_journal_heard_of_make_the_published_bars(scene: di
     assert sum(report.only_left for report in bars) == len(scene.get("lost", ()))
     assert sum(report.differing for report in bars) > 100
     assert {report.alpha for report in bars} == {"alpha_lightgbm"}
+
+
+def test_session_by_session_comes_to_what_all_rows_at_once_do(shared_world: World) -> None:
+    scene = Scene(shared_world, changed={(4, 5): 1.08}, lost=((6, 3),))
+    final, first, start = scene.panels()
+    chosen, profile = feature_set(DAILY.feature_set), load_profile("demo", DAILY.strategy_class)
+    pair = signals_pair(profile, chosen, scene.model(), final.instrument_ids)
+    for signals in pair:
+        signals.program.step(final.rows(0, start))
+    sides = [side_of(panel.rows(start, start + ROWS), signals) for panel, signals in zip((final, first), pair, strict=True)]
+    expected = feed_skew(*sides, chosen, ({**LIVE, "bar_version": "final"}, LIVE), "alpha_lightgbm")
+    found = whole(scene.read()[0], TOLD)
+    assert replace(found, correlation=0.0) == replace(expected, correlation=0.0)
+    assert found.correlation == pytest.approx(expected.correlation) and expected.differing > 100
 
 
 def test_a_feed_is_judged_before_anything_may_trade_on_it(shared_world: World) -> None:
