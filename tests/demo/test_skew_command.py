@@ -11,7 +11,10 @@ import polars as pl
 import pytest
 
 from trading_platform.cli import main
-from trading_platform.contracts.feed_skew import stored_reports
+from trading_platform.config import Settings
+from trading_platform.contracts.feed_skew import skew_folder, stored_reports
+from trading_platform.demo.doctor import examine
+from trading_platform.registry.redis_server import RedisServer
 
 SYMBOLS, MINUTES = ("AA", "BB", "CC"), 40
 
@@ -57,6 +60,28 @@ def test_a_kept_report_is_what_a_runner_reads(tables: tuple[Path, Path], tmp_pat
     assert (report.left["tape"], report.right["tape"], report.alpha) == ("sip", "iex", "feature returns_5")
     assert main(words(tables, "--store", *home)) == 1
     assert "no decision was compared" in capsys.readouterr().out
+
+
+def test_the_doctor_counts_comparisons_and_finds_a_changed_one(
+    tables: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feeds = ["--left-feed", "alpaca/sip/first/regular/raw", "--right-feed", "alpaca/iex/first/regular/raw"]
+    settings = Settings(home=tmp_path / "home")
+    main(words(tables, "--rank-by", "returns_5", "--store", "--home", str(settings.home), *feeds))
+    capsys.readouterr()
+    assert examine(settings, as_json=True) == 0
+    answers = orjson.loads(capsys.readouterr().out)
+    assert answers["feeds"]["text"].startswith("comparisons stored: 1, of which 1 pass; live from Alpaca: iex")
+    assert answers["feature cache"]["text"] == "in the runner's Redis"
+    (path,) = skew_folder(settings.lake_dir).glob("*.json")
+    path.write_bytes(path.read_bytes() + b" ")
+    with RedisServer() as cache:
+        examine(settings.model_copy(update={"feature_cache_url": cache.url}), as_json=True)
+    answers = orjson.loads(capsys.readouterr().out)
+    assert not answers["feeds"]["ok"] and "was changed" in answers["feeds"]["text"]
+    assert answers["feature cache"]["ok"] and "noeviction" in answers["feature cache"]["text"]
+    examine(settings.model_copy(update={"feature_cache_url": cache.url}), as_json=True)
+    assert "TRADING_FEATURE_CACHE_URL" in orjson.loads(capsys.readouterr().out)["feature cache"]["text"]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from trading_platform.registry.redis_server import RedisServer, free_port
 MINUTE = 60 * 10**9
 AT = 1_400_000_000 * 10**9
 PREFIX = names.redis_prefix(ACCOUNT, "paper")
+TRADED = {"us:AA": 1e5, "us:BB": 7e5, "us:CC": 2e5, "us:DD": 9e6, "us:EE": 4e5, "us:FF": 3e5, "us:HH": 6e5}
 WEIGHTS = {"returns_15": 1.0, "returns_5": 0.5}
 
 
@@ -288,6 +289,11 @@ class LeavesNoSnapshot(Runner):
 class StartsOnly(Runner):
     """Starts, fills the cache, and stops."""
 
+    def _build(self) -> None:
+        super()._build()
+        universe = self.features._universe
+        self.features._universe = replace(universe, adv_lots={day: TRADED for day in universe.adv_lots})
+
     async def loop(self) -> None:
         await self.features._task  # type: ignore[misc]
 
@@ -316,7 +322,9 @@ def test_a_start_warms_the_cache_with_the_last_row_the_most_traded_first(
     runner = play(minutes, venue.url, StartsOnly, redis_url=redis_url)
     at = minutes.panel.shape[0] - 1
     assert first.fold.last_row == minutes.panel.timestamp[at] == runner.fold.last_row
-    order = np.argsort(-minutes.panel.fields["close"][at], kind="stable").tolist()  # all have the same average volume
+    lots = np.array([TRADED.get(name, 0.0) for name in minutes.panel.instrument_ids])
+    order = np.argsort(-lots * minutes.panel.fields["close"][at], kind="stable").tolist()
+    assert order[0] == 3 and order[-1] == 6, "of GG nobody knows how much is traded"
     assert batches == [order[:3], order[3:6], order[6:]]
     assert [len(names_) for names_ in served] == [3, 6, 8], "what is there already is served while the rest waits"
     vector = cache(redis_url).get_features("AA", "1Min", int(minutes.panel.timestamp[at]))

