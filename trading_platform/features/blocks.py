@@ -31,6 +31,16 @@ def load_present(source, session, days, present, opens):
 
 
 @kernel
+def note_bars(present, session, rows_seen, last_session):
+    """Count each column's present bars and keep the session of the newest, in place."""
+    for t in range(present.shape[0]):
+        here, day = present[t], session[t]
+        for s in range(here.size):
+            rows_seen[s] += here[s]
+            last_session[s] = day if here[s] else last_session[s]
+
+
+@kernel
 def load_field(values, start, lo, present, out):
     """Copy a block of a (T, S) field from row `start` and column `lo`. Absent cells and infinities become NaN; infinities are counted."""
     made = 0

@@ -176,8 +176,9 @@ class Program:
         rows, width = panel.shape
         addresses = np.array([panel.fields[name].ctypes.data for name in self._plan.fields], np.int64)
         starts = np.full(rows, self._session_start)
-        for row in np.flatnonzero(np.diff(panel.session, prepend=self._session)):
-            starts[row:] = panel.timestamp[row]
+        if panel.session[-1] != self._session:  # days ascend: otherwise every row is of the session before
+            for row in np.flatnonzero(np.diff(panel.session, prepend=self._session)):
+                starts[row:] = panel.timestamp[row]
         step = TIMEFRAME_NS[panel.timeframe]
         steps = np.concatenate(([self._last_timestamp or panel.timestamp[0] - step], panel.timestamp)) // step
         wide = room[: self._plan.wide * rows * width].reshape(self._plan.wide, rows, width)
@@ -186,9 +187,7 @@ class Program:
 
     def _note_rows(self, chunk: _Chunk) -> None:
         panel = chunk.panel
-        self.rows_seen += panel.present.sum(axis=0)
-        newest = panel.shape[0] - 1 - np.argmax(panel.present[::-1], axis=0)
-        self._last_session = np.where(panel.present.any(axis=0), panel.session[newest], self._last_session)
+        blocks.note_bars(panel.present, panel.session, self.rows_seen, self._last_session)
         self._timeframe, self._last_timestamp = panel.timeframe, int(panel.timestamp[-1])
         self._session, self._session_start = int(panel.session[-1]), int(chunk.starts[-1])
 

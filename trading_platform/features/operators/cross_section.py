@@ -11,6 +11,9 @@ import numpy as np
 
 from trading_platform.features.operators.kernel import NAN, Kind, Operator, defined, is_infinite, kernel
 
+FEW = 40  # names
+LOW_63 = (1 << 63) - 1
+
 
 @kernel
 def gather(member, x, t, values, columns):
@@ -24,11 +27,51 @@ def gather(member, x, t, values, columns):
 
 
 @kernel
-def ordered_mean(values):
+def ascending_order(values, scratch):
+    """Sort values; `scratch` (4, >= n) int64. Returns which of its rows holds their places in ascending order.
+
+    By radix, a byte at a time, because a comparison sort of a few hundred names takes four times as long; few names by insertion.
+    """
+    count, now = values.size, 0
+    keys, order = scratch[:2], scratch[2:]
+    if count <= FEW:
+        for k in range(count):
+            i = k
+            while i > 0 and values[order[0, i - 1]] > values[k]:
+                order[0, i] = order[0, i - 1]
+                i -= 1
+            order[0, i] = k
+        return 2
+    bits, tallies = values.view(np.int64), np.zeros((8, 256), np.int64)
+    for k in range(count):
+        key = bits[k] ^ ((bits[k] >> 63) & LOW_63)  # integers in the order of the numbers
+        keys[0, k], order[0, k] = key, k
+        for byte in range(8):
+            tallies[byte, (key >> (8 * byte)) & 255] += 1
+    for byte in range(8):
+        tally, shift, flip = tallies[byte], 8 * byte, 128 if byte == 7 else 0  # the sign's byte: negative ones first
+        if tally[(keys[now, 0] >> shift) & 255] == count:
+            continue
+        place = 0
+        for digit in range(256):
+            held = tally[digit ^ flip]
+            tally[digit ^ flip] = place
+            place += held
+        for k in range(count):
+            digit = (keys[now, k] >> shift) & 255
+            to = tally[digit]
+            tally[digit] = to + 1
+            keys[1 - now, to], order[1 - now, to] = keys[now, k], order[now, k]
+        now = 1 - now
+    return 2 + now
+
+
+@kernel
+def ordered_mean(values, scratch):
     """Mean of the values, added in ascending order."""
-    total = 0.0
-    for v in np.sort(values):
-        total += v
+    total, order = 0.0, scratch[ascending_order(values, scratch)]
+    for k in range(values.size):
+        total += values[order[k]]
     return total / values.size
 
 
@@ -36,11 +79,13 @@ def ordered_mean(values):
 def rank(member, x, out):
     """Average rank / count, in (0, 1]."""
     rows, width = x.shape
-    values, columns = np.empty(width), np.empty(width, np.int64)
+    values, columns, scratch = np.empty(width), np.empty(width, np.int64), np.empty((4, width), np.int64)
     for t in range(rows):
         out[t, :] = NAN
         count = gather(member, x, t, values, columns)
-        order = np.argsort(values[:count])
+        if count == 0:
+            continue
+        order = scratch[ascending_order(values[:count], scratch)]
         i = 0
         while i < count:
             j = i
@@ -56,16 +101,16 @@ def rank(member, x, out):
 def zscore(member, x, out):
     """(x - mean) / sample standard deviation; undefined where all are equal."""
     rows, width = x.shape
-    values, columns = np.empty(width), np.empty(width, np.int64)
+    values, columns, scratch = np.empty(width), np.empty(width, np.int64), np.empty((4, width), np.int64)
     made = 0
     for t in range(rows):
         out[t, :] = NAN
         count = gather(member, x, t, values, columns)
         if count < 2:
             continue
-        middle = ordered_mean(values[:count])
+        middle = ordered_mean(values[:count], scratch)
         squares = (values[:count] - middle) ** 2
-        spread = math.sqrt(ordered_mean(squares) * count / (count - 1.0))
+        spread = math.sqrt(ordered_mean(squares, scratch) * count / (count - 1.0))
         for k in range(count):
             v = (values[k] - middle) / spread if spread > 0.0 else NAN
             made += is_infinite(v)
@@ -78,6 +123,7 @@ def demean(member, x, group, out):
     """x minus the mean of its group; the groups are the distinct values of `group`, undefined groups give undefined results."""
     rows, width = x.shape
     values, columns, same = np.empty(width), np.empty(width, np.int64), np.empty(width)
+    scratch = np.empty((4, width), np.int64)
     made = 0
     for t in range(rows):
         out[t, :] = NAN
@@ -91,7 +137,7 @@ def demean(member, x, group, out):
                 if group[t, columns[j]] == own:
                     same[size] = values[j]
                     size += 1
-            middle = ordered_mean(same[:size])
+            middle = ordered_mean(same[:size], scratch)
             for j in range(count):
                 if group[t, columns[j]] == own:
                     v = values[j] - middle
@@ -113,13 +159,13 @@ def between(ascending, place):
 def winsorize(member, x, tail, out):
     """x limited to its quantiles tail and 1 - tail, linearly interpolated."""
     rows, width = x.shape
-    values, columns = np.empty(width), np.empty(width, np.int64)
+    values, columns, scratch = np.empty(width), np.empty(width, np.int64), np.empty((4, width), np.int64)
     for t in range(rows):
         out[t, :] = NAN
         count = gather(member, x, t, values, columns)
         if count == 0:
             continue
-        ascending = np.sort(values[:count])
+        ascending = values[:count][scratch[ascending_order(values[:count], scratch)][:count]]
         low, high = between(ascending, tail * (count - 1.0)), between(ascending, (1.0 - tail) * (count - 1.0))
         for k in range(count):
             out[t, columns[k]] = min(max(values[k], low), high)
@@ -130,7 +176,7 @@ def winsorize(member, x, tail, out):
 def neutralize(member, x, y, out):
     """What is left of x after its regression on y and a constant; x less its mean where y does not move."""
     rows, width = x.shape
-    values, columns = np.empty(width), np.empty(width, np.int64)
+    values, columns, scratch = np.empty(width), np.empty(width, np.int64), np.empty((4, width), np.int64)
     made = 0
     for t in range(rows):
         out[t, :] = NAN
@@ -144,9 +190,9 @@ def neutralize(member, x, y, out):
         others = np.empty(count)
         for k in range(count):
             others[k] = y[t, columns[k]]
-        mine, theirs = values[:count] - ordered_mean(values[:count]), others - ordered_mean(others)
-        spread = ordered_mean(theirs * theirs)
-        slope = ordered_mean(mine * theirs) / spread if spread > 0.0 else 0.0
+        mine, theirs = values[:count] - ordered_mean(values[:count], scratch), others - ordered_mean(others, scratch)
+        spread = ordered_mean(theirs * theirs, scratch)
+        slope = ordered_mean(mine * theirs, scratch) / spread if spread > 0.0 else 0.0
         for k in range(count):
             v = mine[k] - slope * theirs[k]
             made += is_infinite(v)
