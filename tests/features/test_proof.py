@@ -20,10 +20,13 @@ from trading_platform.features.expression import (
     lag,
     max_,
     mean,
+    minute_of_session,
     pct_change,
+    same_minute_mean,
     session_previous,
     session_sum,
     sign,
+    sum_over,
     wilder,
 )
 from trading_platform.features.memory import memory_of
@@ -206,6 +209,16 @@ def test_a_warm_up_that_is_declared_too_short_is_found(monkeypatch: pytest.Monke
     assert feature in {f.feature for f in proved("warm_up").findings}
 
 
+def test_a_mean_over_sessions_is_compared_once_its_seed_is_complete() -> None:
+    ratio = FeatureSet("ratio", "test", {"ratio": adj("volume") / same_minute_mean(adj("volume"), 3, 9)})
+    long = clean_panel(4, 900, 5, session_rows=9)
+    assert proved("warm_up", ratio, panel=long).passed
+    slower = FeatureSet("ratio", "test", {"ratio": adj("volume") / same_minute_mean(adj("volume"), 60, 9)})
+    assert only(proved("warm_up", ratio, lambda ids: Program(slower, ids), long)).feature == "ratio"
+    few = proved("warm_up", ratio, panel=long.rows(0, 25))
+    assert few.passed is None and few.said.endswith("too few bars for ratio")
+
+
 def test_a_recursive_feature_may_differ_only_as_its_seed_decays() -> None:
     def computes(n: int) -> Callable[[tuple[str, ...]], Computes]:
         other = FeatureSet("small", "test", {**SMALL.features, "ema_gap": CLOSE / ema(CLOSE, n) - 1.0})
@@ -265,6 +278,9 @@ def test_memory_is_read_off_the_expression() -> None:
     nested = memory_of(cs_rank(ema(wilder(CLOSE, 14), 9)))
     assert (nested.kind, nested.depth, nested.cross, nested.jumps) == ("recursive", 2, True, True)
     assert nested.retention == pytest.approx(13 / 14)
+    by_session = memory_of(same_minute_mean(CLOSE, 20))
+    assert (by_session.kind, by_session.by_session, by_session.session) == ("recursive", True, True)
+    assert memory_of(minute_of_session()).kind == "exact" and memory_of(sum_over(CLOSE, 5)).kind == "rounded"
     assert memory_of(session_sum(CLOSE)).session and memory_of(bars_since(CLOSE < 3.0)).unbounded
     assert not memory_of(sign(lag(CLOSE))).jumps and memory_of(sign(mean(CLOSE, 5))).jumps
 

@@ -8,6 +8,8 @@ import shutil
 import sys
 from collections.abc import Callable
 
+from trading_platform.assets.feature_policy import in_force, policy_of
+from trading_platform.assets.pipelines import PIPELINES
 from trading_platform.assets.workplace import Workplace
 from trading_platform.config import Settings, load_profile
 from trading_platform.contracts import names
@@ -83,6 +85,12 @@ def _ledger(settings: Settings) -> str:
     return f"{len(LedgerReader(settings.ledger_path).entries())} entries, chain whole"
 
 
+def _features(settings: Settings) -> str:
+    place = Workplace(settings)
+    held = [f"{pipeline.name}: {chosen.name} {chosen.hash[:12]}" for pipeline in PIPELINES for chosen in [in_force(place, pipeline)]]
+    return f"{', '.join(held)}; {len(policy_of(place).entries())} decisions, chain whole"
+
+
 def _lake(settings: Settings) -> str:
     lake = Lake(settings.lake_dir)
     assets = sorted(path.name for path in lake.root.iterdir() if path.is_dir()) if lake.root.is_dir() else []
@@ -130,6 +138,7 @@ CHECKS: dict[str, Callable[[Settings], str]] = {
     "inputs": _inputs,
     "feeds": _feeds,
     "ledger": _ledger,
+    "features": _features,
     "bundles": _bundles,
     "journals": _journals,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,9 +61,13 @@ def _list_sets(sets: list[FeatureSet], as_json: bool) -> int:
         print(json.dumps(rows))
         return 0
     for s in sets:
-        held = f"{len(s.names):>4} features, ready after {s.warm_up} bars; reads {', '.join(s.fields)}"
+        held = f"{len(s.names):>4} features, ready after {s.warm_up} bars; reads {_few(s.fields)}"
         print(f"{s.name:<20} {s.label:<6} {s.hash[:12]}  {held}")
     return 0
+
+
+def _few(names: Sequence[str], most: int = 9) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def check_features(settings: Settings, name: str, bars: Path | None, rows: int, symbols: int, seed: int, as_json: bool) -> int:
@@ -106,6 +111,7 @@ def panel_of_source(settings: Settings, chosen: FeatureSet, rows: int, symbols: 
     """The newest rows of the settings' source, of the timeframe whose pipeline trades the set (daily bars where none does)."""
     from trading_platform.features.perturb import sample
     from trading_platform.market_data.panel import action_table, build_panel
+    from trading_platform.market_data.sectors import with_sectors
 
     place = Workplace(settings)
     timeframe = next((pipe.timeframe for pipe in PIPELINES if chosen.name in (pipe.feature_set, pipe.plain_set)), "1Day")
@@ -116,7 +122,7 @@ def panel_of_source(settings: Settings, chosen: FeatureSet, rows: int, symbols: 
             f"no {timeframe} bars: {source.absence(timeframe)}", where, "give --bars FILE.parquet, or --data FOLDER with such bars"
         )
     series = source.field_series(timeframe)
-    held = {*bars.columns, *series["field"].unique()}
+    held = {*bars.columns, *series["field"].unique(), *(["sector"] if source.sectors().height else [])}
     missing = [name for name in chosen.fields if name not in held and not name.endswith("_factor")]
     if missing:
         what = f"the source has no {', '.join(missing)}; needed by {', '.join(chosen.needed_by(missing[0])[:5])}"
@@ -126,7 +132,7 @@ def panel_of_source(settings: Settings, chosen: FeatureSet, rows: int, symbols: 
     optional = [name for name in chosen.fields if name in ("vwap", "trade_count")]
     actions = action_table(source.corporate_actions())
     panel = build_panel(newest, actions, timeframe, place.calendar, fields=optional, field_series=series if series.height else None)
-    return sample(panel, rows, symbols)
+    return sample(with_sectors(panel, source.sectors()) if "sector" in chosen.fields else panel, rows, symbols)
 
 
 def _plain(chosen: FeatureSet, panel: Panel, verdicts: list[Verdict]) -> dict[str, Any]:

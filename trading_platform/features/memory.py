@@ -13,33 +13,37 @@ from trading_platform.features.operators.kernel import Kind
 from trading_platform.features.operators.table import operator
 
 LEAVES = ("field", "constant")
-# The weight that a recursive operator's old value keeps per defined bar.
-_RETENTION: dict[str, Callable[[float], float]] = {"ema": lambda n: 1.0 - 2.0 / (n + 1.0), "wilder": lambda n: 1.0 - 1.0 / n}
+# The weight that a recursive operator's old value keeps per defined bar; per session for those of _BY_SESSION.
+_RETENTION: dict[str, Callable[[float], float]] = {
+    "ema": lambda n: 1.0 - 2.0 / (n + 1.0),
+    "same_minute_mean": lambda n: 1.0 - 2.0 / (n + 1.0),
+    "wilder": lambda n: 1.0 - 1.0 / n,
+}
+_BY_SESSION = ("same_minute_mean",)
 _UNBOUNDED = ("bars_since",)  # remembers an event, however old
-_LASTING = ("same_minute_mean",)  # a recursive mean over sessions: no span of bars outlasts its seed
 # Windows whose result no order of additions can change.
-_EXACT = ("minute_of_session", "lag", "min", "max", "argmin", "argmax", "median", "quantile", "rank")
-_JUMPS = ("lt", "le", "equal", "sign", "rank", "argmin", "argmax", "cs_rank", "bars_since")  # a hair in, a whole step out
+_EXACT = ("lag", "min", "max", "argmin", "argmax", "median", "quantile", "rank", "minute_of_session")
+_JUMPS = ("lt", "le", "equal", "sign", "rank", "argmin", "argmax", "cs_rank", "bars_since")  # a hair's difference in, a whole step out
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a feature's value depends on beside the row itself.
 
-    session: on the session so far or the one before. cross: on the other instruments of the universe. retention: the slowest weight per bar
-    that an old value keeps (0: windows only); depth: how many recursive operators follow each other. rounded: a sum over a window is in
-    it, so its last bits depend on where the series began. jumps: a comparison or rank reads something rounded or recursive. unbounded: an
-    event of any age may still matter. lasting: earlier sessions matter for so long that two beginnings are not compared.
+    session: on the session so far or the one before. cross: on the other instruments of the universe. retention: the slowest weight that an
+    old value keeps, per bar or, by_session, per session (0: windows only); depth: how many recursive operators follow each other.
+    rounded: a sum over a window is in it, so its last bits depend on where the series began. jumps: a comparison or rank reads something
+    rounded or recursive. unbounded: an event of any age may still matter.
     """
 
     session: bool = False
     cross: bool = False
     retention: float = 0.0
+    by_session: bool = False
     depth: int = 0
     rounded: bool = False
     jumps: bool = False
     unbounded: bool = False
-    lasting: bool = False
 
     @property
     def kind(self) -> str:
@@ -64,14 +68,14 @@ def _joined(node: Expression, inputs: list[Memory]) -> Memory:
     own = _RETENTION[name](float(dict(node.params)["n"])) if name in _RETENTION else 0.0
     soft = any(x.rounded or x.depth for x in inputs)
     return Memory(
-        session=kind is Kind.SESSION or name == "minute_of_session" or any(x.session for x in inputs),
+        session=(kind in (Kind.SESSION, Kind.CLOCK) and name not in _UNBOUNDED) or any(x.session for x in inputs),
         cross=kind is Kind.CROSS_SECTION or any(x.cross for x in inputs),
         retention=max([own, *(x.retention for x in inputs)]),
         depth=max((x.depth for x in inputs), default=0) + int(own > 0.0),
+        by_session=name in _BY_SESSION or any(x.by_session for x in inputs),
         rounded=(kind in (Kind.WINDOW, Kind.CLOCK) and name not in _EXACT + _UNBOUNDED) or any(x.rounded for x in inputs),
         jumps=(name in _JUMPS and soft) or any(x.jumps for x in inputs),
         unbounded=name in _UNBOUNDED or any(x.unbounded for x in inputs),
-        lasting=name in _LASTING or any(x.lasting for x in inputs),
     )
 
 

@@ -16,8 +16,8 @@ from trading_platform.contracts.errors import InputError
 
 Number = int | float
 Param = int | float | str
-PRICES = re.compile(r"open|high|low|close|vwap|(bid|ask)_price(_\d+)?")
-SHARES = re.compile(r"volume|(buy|sell)_volume|order_flow|(bid|ask)_size(_\d+)?")
+_PRICES = re.compile(r"open|high|low|close|vwap|(bid|ask)_price(_\d+)?")
+_SHARES = re.compile(r"volume|(buy|sell)_volume|order_flow|(bid|ask)_size(_\d+)?")
 _BACK_ADJUSTED = ("adjusted_close", "adj_close", "close_adjusted", "adjusted_open", "adjusted_high", "adjusted_low", "adjusted_volume")
 
 
@@ -166,14 +166,24 @@ def field(name: str) -> Expression:
     return Expression("field", params=(("name", name),))
 
 
+def is_price(name: str) -> bool:
+    """Whether a field of this name is in currency per share, so that a split divides it."""
+    return _PRICES.fullmatch(name) is not None
+
+
+def is_shares(name: str) -> bool:
+    """Whether a field of this name is a number of shares, so that a split multiplies it."""
+    return _SHARES.fullmatch(name) is not None
+
+
 def adj(name: str) -> Expression:
     """Forward-adjusted field: prices (also of a book) x return_factor, shares (volumes, sizes) / split_factor. No later event moves it.
 
     Unit: currency or shares of the instrument's first bar. Warm-up: 0. Undefined: where field or factor is. Source: TRADING T1.
     """
-    if PRICES.fullmatch(name):
+    if is_price(name):
         return field(name) * field("return_factor")
-    if SHARES.fullmatch(name):
+    if is_shares(name):
         return field(name) / field("split_factor")
     fix = f"use a price or a number of shares, such as close, vwap, bid_price_2, volume or ask_size, or field({name!r})"
     raise InputError(f"{name} has no adjustment", "features.expression.adj", fix)

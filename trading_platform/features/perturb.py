@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.contracts.panel import FACTOR_FIELDS, Panel
-from trading_platform.features.node import PRICES, SHARES
+from trading_platform.features.node import is_price, is_shares
 
 DROPPED, ADDED, UNDEFINED, FLIPPED = 0.10, 0.05, 0.02, 0.10  # shares of the later cells
 
@@ -31,10 +31,10 @@ def other_future(panel: Panel, cut: int, generator: np.random.Generator) -> Pane
 
 def rescaled(panel: Panel, columns: NDArray[np.int64], factor: float) -> Panel:
     """The same market with all prices of some instruments in another unit: raw prices times `factor`, volumes as they were."""
-    fields = dict(panel.fields)
-    for name in filter(PRICES.fullmatch, panel.fields):
-        fields[name] = fields[name].copy()
-        fields[name][:, columns] *= factor
+    fields = {name: values.copy() if is_price(name) else values for name, values in panel.fields.items()}
+    for name, values in fields.items():
+        if is_price(name):
+            values[:, columns] *= factor
     return replace(panel, fields=fields)
 
 
@@ -42,9 +42,9 @@ def with_split(panel: Panel, row: int, columns: NDArray[np.int64], ratio: float)
     """The same market in which some instruments split `ratio`:1 before row `row`: prices fall, shares multiply, the factors say so (T1)."""
     fields = {name: values.copy() for name, values in panel.fields.items()}
     for name, values in fields.items():
-        if PRICES.fullmatch(name):
+        if is_price(name):
             values[row:, columns] /= ratio
-        elif SHARES.fullmatch(name) or name in FACTOR_FIELDS:
+        elif is_shares(name) or name in FACTOR_FIELDS:
             values[row:, columns] *= ratio
     return replace(panel, fields=fields)
 

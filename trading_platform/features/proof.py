@@ -286,13 +286,27 @@ class _Age:
         self._after_first_session = np.cumsum(cold.present & (cold.session[:, np.newaxis] > first), axis=0)
 
     def past(self, warm_up: int, memory: Memory) -> NDArray[np.int64]:
-        """Present bars past the warm-up, (T, S); -1 where a cell is not to be compared yet."""
+        """Present bars (at this minute of earlier sessions, where the recursion goes by them) past the warm-up, (T, S); -1: not yet."""
         bars = self._after_first_session if memory.session else self._bars
-        past = np.where(self._panel.present & (bars >= warm_up) & (not memory.lasting), bars - warm_up, -1)
+        past = np.where(self._panel.present & (bars >= warm_up), bars - warm_up, -1)
+        if memory.by_session:  # defined from its first session on, but a mean of the first n until n have passed
+            seeded = round(2.0 / (1.0 - memory.retention) - 1.0)
+            past = np.where(past >= 0, np.maximum(self._same_minute() - seeded, -1), -1)
         if memory.cross:  # a rank needs everybody it ranks: rows in which every member's value is that of the longer series
             settled = (past >= 0) | self._new | ~(self._panel.present & self._panel.member)
             past = np.where(settled.all(axis=1)[:, np.newaxis], past, -1)
         return past
+
+    def _same_minute(self) -> NDArray[np.int64]:
+        """(T, S): bars that the cell's instrument had at this minute of earlier sessions."""
+        cold = self._panel
+        first = np.flatnonzero(np.diff(cold.session, prepend=cold.session[:1] - 1))
+        minute = cold.timestamp - cold.timestamp[first][np.cumsum(np.isin(np.arange(len(cold.session)), first)) - 1]
+        count = np.zeros(cold.shape, np.int64)
+        for each in np.unique(minute):
+            here = minute == each
+            count[here] = np.cumsum(cold.present[here], axis=0) - cold.present[here]
+        return count
 
 
 def _against_beginning(
