@@ -19,7 +19,7 @@ from trading_platform.features.catalog.registry import feature_set
 from trading_platform.features.catalog.registry import names as catalogue
 from trading_platform.features.operators.table import OPERATORS
 
-CALENDAR = MarketCalendar()
+CALENDAR, CORE = MarketCalendar(), feature_set("core")
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def bars(path: Path, days: int = 700, symbols: int = 7) -> Path:
 def test_sound_features_pass_with_exit_0_and_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["features", "check", "--bars", str(bars(tmp_path / "bars.parquet"))]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("core v1.0 ") and line.endswith("on 700 1Day rows of 7 instruments") for line in lines)
+    assert any(line.startswith(f"core {CORE.label} ") and line.endswith("on 700 1Day rows of 7 instruments") for line in lines)
     for check in ("causal", "warm_up", "chunks", "restart", "finite", "scale"):
         assert [line.split()[:2] for line in lines if line.startswith(check)] == [[check, "passed"]]
     assert any(line.startswith("restart") and line.endswith("once more in a fresh process") for line in lines)
@@ -80,7 +80,11 @@ def test_compute_writes_the_table_and_says_what_it_found(tmp_path: Path, capsys:
     given, out = bars(tmp_path / "bars.parquet"), tmp_path / "out" / "features.parquet"
     assert main(["features", "compute", "--bars", str(given), "--out", str(out), "--chunk", "64"]) == 0
     said = capsys.readouterr().out
-    assert "4900 rows x 42 features of core v1.0" in said and "splits and dividends included" in said and "4900 of 4900" in said
+    assert (
+        f"4900 rows x {len(CORE.names)} features of core {CORE.label}" in said
+        and "splits and dividends included" in said
+        and "4900 of 4900" in said
+    )
     table = pl.read_parquet(out)
     assert table.columns == ["instrument_id", "timestamp", *feature_set("core").names] and table.height == 4900
     assert main(["features", "compute", "--json", "--bars", str(given), "--out", str(tmp_path / "again.parquet"), "--chunk", "5000"]) == 0
@@ -121,7 +125,7 @@ def test_the_list_is_of_sets_and_of_the_features_of_one(capsys: pytest.CaptureFi
     assert one["set"] == "core!macd" and [row["name"] for row in one["features"]] == [name for name in core.names if name != "macd"]
     assert main(["features", "list"]) == main(["features", "list", "--set", "core"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("core ") and "  price                            1 bars  level" in lines
+    assert lines[0].startswith(f"{min(catalogue())} ") and "  price                            1 bars  level" in lines
 
 
 def test_decisions_name_a_person_and_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
