@@ -15,6 +15,7 @@ from typing import Any
 from trading_platform.config import Settings, load_settings
 from trading_platform.contracts.canonical import sha256_hex
 from trading_platform.contracts.errors import TradingError
+from trading_platform.contracts.panel import TIMEFRAME_NS
 
 DEMO_ACCOUNT = "demo"
 
@@ -79,7 +80,7 @@ def _feature_actions(features: argparse.ArgumentParser) -> None:
     compute.add_argument("--chunk", type=int, default=1000, metavar="N", help="rows computed at once (default 1000)")
     compute.add_argument("--timeframe", default="", help="of the bars (default: the smallest step between two of them)")
     _policy_actions(action)
-    _skew_action(actions)
+    _skew_action(with_set(action("skew", "compare the bars of two feeds: which features differ, would a decision flip (T4, T5)")))
 
 
 def _policy_actions(action: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -109,23 +110,17 @@ def _policy_actions(action: Callable[[str, str], argparse.ArgumentParser]) -> No
     action("history", "every decision about a pipeline's features").add_argument("pipeline", help="daily or intraday")
 
 
-def _skew_action(actions: Any) -> None:
-    text = "compare the bars of two feeds: which features differ, and would a decision flip (T4, T5)"
-    skew = actions.add_parser("skew", help=text, description=text)
-    skew.add_argument("--left", type=Path, required=True, metavar="A", help="Parquet table of bars, of the feed a bundle is trained on")
+def _skew_action(skew: argparse.ArgumentParser) -> None:
+    feed = "vendor/tape/bar_version/session_hours/adjustment"
+    skew.add_argument("--left", type=Path, required=True, metavar="A", help="Parquet file of bars, of the feed a bundle is trained on")
     skew.add_argument("--right", type=Path, required=True, metavar="B", help="the same market from the other feed")
-    skew.add_argument("--set", default="core", dest="feature_set", metavar="NAME", help="feature set (default core)")
     skew.add_argument("--rank-by", default="", metavar="FEATURE", help="rank the names by this feature to see decisions flip")
     skew.add_argument("--bundle", default="", metavar="LABEL", help="let this bundle rank them")
-    skew.add_argument("--timeframe", default="", help="of the bars (default: the smallest step between two of them)")
-    skew.add_argument("--actions", type=Path, metavar="FILE", help="corporate actions of both")
+    skew.add_argument("--timeframe", default="", choices=TIMEFRAME_NS, help="of the bars (default: the smallest step between two)")
     skew.add_argument("--tolerance", type=float, default=0.01, help="relative difference of a feature that counts (default 0.01)")
-    form = "vendor/tape/bar_version/session_hours/adjustment"
-    skew.add_argument("--left-feed", default="", metavar="FEED", help=f"{form} (default: the bundle's)")
+    skew.add_argument("--left-feed", default="", metavar="FEED", help=f"{feed} (default: the bundle's)")
     skew.add_argument("--right-feed", default="", metavar="FEED", help="such as alpaca/iex/first/regular/raw")
-    skew.add_argument("--home", type=Path, default=argparse.SUPPRESS, help="whose bundles are read and where a report is kept")
     skew.add_argument("--store", action="store_true", help="keep the report for runners; exit code 1 where it does not pass the gate")
-    skew.add_argument("--json", action="store_true")
 
 
 def settings_of(arguments: argparse.Namespace, **more: Any) -> Settings:
@@ -217,7 +212,6 @@ def _skew(given: argparse.Namespace) -> int:
         by=given.rank_by,
         bundle=given.bundle,
         timeframe=given.timeframe,
-        actions=given.actions,
         tolerance=given.tolerance,
         feeds=(given.left_feed, given.right_feed),
         keep=given.store,

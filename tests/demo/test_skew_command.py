@@ -92,7 +92,7 @@ def test_the_doctor_counts_comparisons_and_finds_a_changed_one(
         (("--rank-by", "nothing"), "'nothing' is no feature of the set intraday"),
         (("--rank-by", "returns_5", "--bundle", "m_v1"), "a bundle and a feature to rank by"),
         (("--bundle", "m_v1"), "no object trading-models/m/versions/v1"),
-        (("--timeframe", "1Week"), "unknown timeframe '1Week'"),
+        (("--timeframe", "5Min"), "is no start of a 5Min bar"),
     ],
 )
 def test_what_cannot_be_compared_is_said(
@@ -107,10 +107,9 @@ def test_a_table_that_is_none_is_named(tables: tuple[Path, Path], tmp_path: Path
     pl.read_parquet(tables[0]).drop("close").write_parquet(tmp_path / "part.parquet")
     twice = pl.read_parquet(tables[0])
     pl.concat([twice, twice]).write_parquet(tmp_path / "twice.parquet")
-    for name, what in (
-        ("text", "not a readable Parquet file"),
-        ("part", "column close is missing"),
-        ("twice", "duplicate (symbol, timestamp)"),
-    ):
+    zero = pl.when(pl.col("symbol") == "BB").then(0.0).otherwise(pl.col("open"))
+    pl.read_parquet(tables[0]).with_columns(open=zero).write_parquet(tmp_path / "free.parquet")
+    wrong = {"text": "not a Parquet file", "part": "close", "twice": "twice", "free": "open is 0.0 for us:BB at 2019-02-11T14:30:00"}
+    for name, what in wrong.items():
         assert main(words((tables[0], tmp_path / f"{name}.parquet"))) == 2
         assert what in capsys.readouterr().err

@@ -12,14 +12,11 @@ import orjson
 from trading_platform.assets.workplace import Workplace
 from trading_platform.config import Settings, load_profile
 from trading_platform.contracts.errors import InputError
-from trading_platform.contracts.panel import TIMEFRAME_NS, Panel
+from trading_platform.contracts.panel import PRICE_FIELDS, Panel
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from trading_platform.contracts.feed_skew import FeedSkew
     from trading_platform.features.program import FeatureSet
-    from trading_platform.market_data.corporate_actions import ActionTable
 
 FEED_KEYS = ("vendor", "tape", "bar_version", "session_hours", "adjustment")
 WORST = 10
@@ -33,7 +30,6 @@ def compare_feeds(
     by: str = "",
     bundle: str = "",
     timeframe: str = "",
-    actions: Path | None = None,
     tolerance: float,
     feeds: tuple[str, str] = ("", ""),
     keep: bool = False,
@@ -41,8 +37,9 @@ def compare_feeds(
 ) -> int:
     """Print the report; 1 where it is kept for runners and does not pass the gate of T5. InputError for tables that cannot be compared.
 
-    by: the feature that ranks the names; bundle: the label of the bundle that does; neither compares features only. feeds: T5 identities as
-    `vendor/tape/bar_version/session_hours/adjustment`, the left one by default the bundle's. keep: store it below the lake.
+    tables: two files of bars (`market_data.bar_file`). by: the feature that ranks the names; bundle: the label of the bundle that does;
+    neither compares features only. feeds: T5 identities as `vendor/tape/bar_version/session_hours/adjustment`, the left one by default the
+    bundle's. keep: store the report below the lake.
     """
     from trading_platform.features.catalog.registry import feature_set
     from trading_platform.registry.bundle import load_bundle
@@ -54,7 +51,7 @@ def compare_feeds(
     chosen = feature_set(set_name)
     model = load_bundle(open_store(settings.object_store), bundle) if bundle else None
     identities = (_feed(feeds[0], keep and model is None) or dict(model.config.feed if model else {}), _feed(feeds[1], keep))
-    left, right = same_axis(*_panels(settings, tables, chosen, timeframe, actions))
+    left, right = same_axis(*(_panel(settings, path, chosen, timeframe) for path in tables))
     profile = load_profile(settings.profile, "swing" if left.timeframe == "1Day" else "intraday")
     if model is None:
         sides = (side_ranked_by(left, profile, chosen, by), side_ranked_by(right, profile, chosen, by))
@@ -78,64 +75,22 @@ def _feed(text: str, needed: bool) -> dict[str, str]:
     return {}
 
 
-def _panels(settings: Settings, tables: tuple[Path, Path], chosen: FeatureSet, timeframe: str, actions: Path | None) -> tuple[Panel, Panel]:
-    from trading_platform.market_data.panel import build_panel
+def _panel(settings: Settings, path: Path, chosen: FeatureSet, timeframe: str) -> Panel:
+    """All bars of a file. InputError where it lacks a field of the set or a price is none."""
+    from trading_platform.market_data.bar_file import newest_rows, open_bars
+    from trading_platform.research.feature_table import check_fields
 
-    calendar = Workplace(settings).calendar
-    frames = [_bars(path, calendar.timezone) for path in tables]
-    found, events = timeframe or _timeframe(frames), _actions(actions)
-    optional = [name for name in chosen.fields if name in ("vwap", "trade_count")]
-    left, right = (build_panel(frame, events, found, calendar, fields=optional) for frame in frames)
-    return left, right
-
-
-def _bars(path: Path, timezone: str) -> pl.DataFrame:
-    from trading_platform.market_data.bars import check_source_schema, number_rows, refuse_bad_keys, refuse_bad_rows, to_bar_frame
-
-    frame = _table(path)
-    check_source_schema(frame.schema, path.name)
-    numbered = number_rows(frame, path.name, [path.name])
-    refuse_bad_keys(numbered, path.name)
-    refuse_bad_rows(numbered, path.name)
-    return to_bar_frame(numbered.drop("file", "row"), timezone, where=path.name)
-
-
-def _table(path: Path) -> pl.DataFrame:
-    import polars as pl
-
-    try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"not a readable Parquet file: {' '.join(str(error).split())}", path.name, "give a Parquet table") from error
-
-
-def _actions(path: Path | None) -> ActionTable:
-    import polars as pl
-
-    from trading_platform.market_data.corporate_actions import ActionTable
-    from trading_platform.market_data.panel import action_table
-
-    if path is None:
-        return ActionTable(())
-    frame = _table(path)
-    if "symbol" in frame.columns and "instrument_id" not in frame.columns:
-        frame = frame.with_columns((pl.lit("us:") + pl.col("symbol")).alias("instrument_id"))
-    missing = [name for name in ("instrument_id", "ex_date", "split_ratio", "cash_dividend") if name not in frame.columns]
-    if missing:
-        raise InputError(f"column {', '.join(missing)} is missing", path.name, "give symbol, ex_date, split_ratio, cash_dividend")
-    return action_table(frame)
-
-
-def _timeframe(frames: list[pl.DataFrame]) -> str:
-    """The timeframe whose bars are as long as the smallest step between two timestamps."""
-    import polars as pl
-
-    stamps = pl.concat([frame["timestamp"] for frame in frames]).unique().sort().to_physical().to_numpy()
-    step = int(np.diff(stamps).min()) if len(stamps) > 1 else 0
-    named = [name for name, length in TIMEFRAME_NS.items() if length == step]
-    if not named:
-        raise InputError(f"bars {step / 1e9:.0f} s apart", "features skew", f"give --timeframe, one of {', '.join(TIMEFRAME_NS)}")
-    return named[0]
+    bars = open_bars(path, timeframe)
+    check_fields(bars, chosen)
+    panel = newest_rows(bars, Workplace(settings).calendar, len(bars.timestamps), len(bars.instrument_ids))
+    for name in PRICE_FIELDS:
+        wrong = panel.present & ~(np.isfinite(panel.fields[name]) & (panel.fields[name] > 0.0))
+        if wrong.any():
+            t, s = (int(index) for index in np.argwhere(wrong)[0])
+            when = np.datetime64(int(panel.timestamp[t]), "ns").astype("datetime64[s]")
+            what = f"{name} is {panel.fields[name][t, s]} for {panel.instrument_ids[s]} at {when}Z"
+            raise InputError(what, path.name, "correct or drop the row")
+    return panel
 
 
 def _show(report: FeedSkew, kept: Path | None, as_json: bool) -> None:
