@@ -124,7 +124,7 @@ def main() -> None:
     """Print the table; optionally write it."""
     given = report.parser(__doc__).parse_args()
     started = report.machine()
-    lines = page(panels(given.quick), 2 if given.quick else 5)
+    lines = page(panels(given.quick), 2 if given.quick else 3)
     report.publish("Batch features beside Polars, pandas and Qlib", "features_frames", lines, given, started)
 
 
