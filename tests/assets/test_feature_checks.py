@@ -7,11 +7,12 @@ from dataclasses import replace
 import dagster as dg
 import polars as pl
 import pytest
-from world import World
+from world import SESSIONS, SYMBOLS, World
 
 from trading_platform.assets import feature_checks
 from trading_platform.assets.feature_checks import CHECKS, OUTLIERS, judge_features
 from trading_platform.assets.pipelines import DAILY
+from trading_platform.calendar import date_of
 from trading_platform.contracts.manifest import UNPARTITIONED, OutputFile
 from trading_platform.features.operators.table import OPERATORS
 
@@ -33,8 +34,8 @@ def said(result: dg.AssetCheckResult) -> dict[str, object]:
 def test_sound_features_pass_every_check_and_say_on_what(shared_world: World) -> None:
     results = judged(shared_world)
     assert set(results) == {*CHECKS, OUTLIERS} and not failed(results)
-    assert said(results["causal"])["judged_on"] == "all 440 rows of 45 instruments"
-    assert said(results["chunks"])["judged_on"] == "the newest 440 rows of 32 instruments"
+    assert said(results["causal"])["judged_on"] == f"all {SESSIONS} rows of {SYMBOLS} instruments"
+    assert said(results["chunks"])["judged_on"] == f"the newest {SESSIONS} rows of 32 instruments"
 
 
 def test_a_large_panel_is_judged_on_a_sample_that_the_metadata_name(shared_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +73,9 @@ def test_a_published_state_that_does_not_go_on_to_the_published_rows_is_found(wo
 
     world.publish(ASSET, UNPARTITIONED, before, tuple(swapped(output) for output in before.outputs))
     results = judged(world)
-    assert failed(results) == {"restart"} and str(said(results["restart"])["timestamp"])[:10] == sorted(before.facts["cutoffs"])[1]
+    calendar, known_at = world.place.calendar, int(newer.partition.split("/")[-2])
+    after = date_of(calendar.next_session(calendar.session_of(known_at)))
+    assert failed(results) == {"restart"} and str(said(results["restart"])["timestamp"])[:10] == str(after)
 
 
 def test_a_row_that_the_published_state_does_not_lead_to_is_found(world: World) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from world import World
+from world import SESSIONS, World
 
 from trading_platform.assets.bring_current import bring_current
 from trading_platform.assets.currency import currency
@@ -184,10 +184,10 @@ def test_a_set_in_shadow_is_ready_after_its_sessions_and_only_without_findings(w
     assert world.manifest("feature_shadow_daily").facts["empty"] == "no set is in shadow"
     newer = replace_core(catalogue, "v9.0", keep_old=True)
     decide(world.place).use(f"core@{CORE.label}", True)
-    shadow_run(world, "core", 441)
+    shadow_run(world, "core", SESSIONS + 1)
     facts = world.manifest("feature_shadow_daily").facts
-    assert (facts["sessions"], facts["wanted"], facts["ready"], facts["findings"]) == (440, 441, False, [])
-    shadow_run(world, "core", 440)
+    assert (facts["sessions"], facts["wanted"], facts["ready"], facts["findings"]) == (SESSIONS, SESSIONS + 1, False, [])
+    shadow_run(world, "core", SESSIONS)
     assert shadow_ready(world.instance, world.place, DAILY, newer.hash) and not shadow_ready(world.instance, world.place, DAILY, CORE.hash)
     bad = FeatureSet("bad", "v1.0", {**CORE.features, "raw": pct_change(field("close"), 5)}, CORE.level_features)
     catalogue.setitem(registry._LISTINGS, "bad", lambda: listing_of(bad))
