@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import redirect_stdout
 from dataclasses import replace
 from datetime import date
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
 from trading_platform.calendar import MarketCalendar
 from trading_platform.cli import main
+from trading_platform.config import load_settings
 from trading_platform.contracts import names
+from trading_platform.demo import feature_commands
+from trading_platform.demo.screen import Screen
 from trading_platform.features.catalog.registry import feature_set
 from trading_platform.features.catalog.registry import names as catalogue
 from trading_platform.features.operators.table import OPERATORS
+from trading_platform.features.proof import Finding, Verdict
 
 CALENDAR, CORE = MarketCalendar(), feature_set("core")
 
@@ -69,6 +76,19 @@ def test_a_failed_proof_is_exit_1_and_names_feature_bar_instrument_and_both_valu
     assert all(
         part in one["text"] for part in ("sma_50_gap of us:S0 at 20", one["expected"], "became nan", "(rounded, ready after 1 bars)")
     )
+
+
+def test_a_terminal_shows_a_table_and_every_finding_below_it(tmp_path: Path) -> None:
+    few = feature_set("core:price,returns_5d,rsi_14")
+    panel = feature_commands.panel_of_file(load_settings(home=tmp_path), few, bars(tmp_path / "bars.parquet", 300), 300, 5)
+    finding = Finding("causal", "rsi_14", "us:S0", int(panel.timestamp[7]), 50.0, 51.0, 3, "when bars changed")
+    written = StringIO()
+    screen = Screen(Console(file=written, force_terminal=True, width=120))
+    with redirect_stdout(written):
+        feature_commands._show(few, panel, [Verdict("causal", False, 9, (finding,), "cuts"), Verdict("scale", None, 0, (), "")], screen)
+    shown = written.getvalue()
+    assert "┃" in shown and "FAILED" in shown and "not judged" in shown and "300 1Day rows of 5" in shown
+    assert f"causal: rsi_14 of us:S0 at {finding.when}: 50.0 became 51.0 when bars changed (3 cells)" in shown
 
 
 def test_too_few_bars_prove_nothing_and_are_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
