@@ -17,6 +17,7 @@ from trading_platform.assets.pipelines import DAILY, INTRADAY, Pipeline
 from trading_platform.assets.workplace import Workplace
 from trading_platform.config import load_settings
 from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.session_inputs import SessionInputs
 from trading_platform.features.catalog import registry
 from trading_platform.features.catalog.listing import Feature, Listing
 from trading_platform.features.expression import adj, field, pct_change
@@ -169,7 +170,8 @@ def test_a_disabled_feature_leaves_the_table_and_stops_the_models_that_read_it(w
     facts = world.manifest("features_daily").facts
     assert "rsi_14" not in facts["names"] and facts["feature_set"] == "core!rsi_14"
     assert "the bundle reads the features core (" in refused(world, cutoff)
-    assert registry.feature_set(str(facts["feature_set"])).hash == facts["feature_hash"]  # what a runner does with the name it is told
+    inputs = SessionInputs.load(world.settings.lake_dir, DAILY.name)  # what a runner starts from: it compiles the name and compares
+    assert inputs.feature_set == "core!rsi_14" and registry.feature_set(inputs.feature_set).hash == inputs.feature_hash
     decide(world.place).rollback()
     assert in_force(world.place, DAILY).hash == CORE.hash
 
