@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from trading_platform.assets.feature_policy import Decisions
 from trading_platform.assets.panels import market_fields, set_of
 from trading_platform.assets.parity import Batch, ParityFold, compare
 from trading_platform.assets.pipelines import DAILY, INTRADAY
@@ -18,6 +19,7 @@ from trading_platform.assets.workplace import Workplace
 from trading_platform.calendar import MarketCalendar, day_of
 from trading_platform.config import load_settings
 from trading_platform.contracts.canonical import canonical_bytes, parse
+from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.journal import Kind, Record
 from trading_platform.contracts.journaled_row import panel_of
 from trading_platform.contracts.panel import BAR_FIELDS
@@ -39,7 +41,7 @@ class Bars:
         self._fields = fields
 
     def read(self, asset: str, under: str) -> pl.DataFrame:
-        assert (asset, under) == (INTRADAY.bars, "fields")
+        assert asset in (DAILY.bars, INTRADAY.bars) and under == "fields"
         return pl.DataFrame({"field": list(self._fields)}, schema={"field": pl.String})
 
 
@@ -49,6 +51,16 @@ def test_minute_bars_without_vix_are_traded_with_the_plain_set(tmp_path: Path, f
     assert chosen.name == name
     assert external_fields(market_fields(chosen)) == ((ExternalField("vix", "VIX", 3),) if name == "intraday_vix" else ())
     assert market_fields(feature_set(DAILY.feature_set)) == ()
+
+
+def test_a_set_put_in_force_that_the_bars_cannot_feed_is_no_reason_to_trade_another(tmp_path: Path) -> None:
+    bars = Bars(tmp_path, "vix")
+    Decisions(bars.place, INTRADAY, "Ann", "a reason", 1).disable(["vix_change_20"])
+    assert set_of(bars, INTRADAY).name == "intraday_vix!vix_change_20"  # type: ignore[arg-type]
+    assert set_of(Bars(tmp_path), INTRADAY).name == "intraday"  # type: ignore[arg-type]
+    Decisions(bars.place, DAILY, "Ann", "a reason", 1).use("core_sentiment", True)
+    with pytest.raises(InputError, match=r"core_sentiment, read sentiment, and bars_daily holds no such field"):
+        set_of(bars, DAILY)  # type: ignore[arg-type]
 
 
 def test_the_simulator_is_given_the_closes_the_lake_keeps() -> None:

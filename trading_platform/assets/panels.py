@@ -25,10 +25,18 @@ OPTIONAL_FIELDS = ("vwap", "trade_count")
 
 
 def set_of(out: Reader, pipeline: Pipeline) -> FeatureSet:
-    """The features in force, or the pipeline's plain ones where these bars lack a market-wide field that the first ones read."""
+    """The features in force, or the pipeline's plain ones where these bars lack a market-wide field that its own set reads.
+
+    InputError where a person put another set in force that these bars cannot feed: that is not answered with something else.
+    """
+    from trading_platform.features.catalog.selection import parse
+
     wanted = in_force(out.place, pipeline)
-    held = set(out.read(pipeline.bars, "fields")["field"].unique())
-    return wanted if held.issuperset(market_fields(wanted)) else plain_in_force(out.place, pipeline)
+    missing = sorted(set(market_fields(wanted)) - set(out.read(pipeline.bars, "fields")["field"].unique()))
+    if missing and parse(wanted.name).name != pipeline.feature_set:
+        what = f"the features in force, {wanted.name}, read {', '.join(missing)}, and {pipeline.bars} holds no such field"
+        raise InputError(what, f"pipeline {pipeline.name}", "features rollback, or read a source that has it")
+    return plain_in_force(out.place, pipeline) if missing else wanted
 
 
 def market_fields(chosen: FeatureSet) -> tuple[str, ...]:
