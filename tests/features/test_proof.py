@@ -132,6 +132,19 @@ class Remembers(Mutant):
         return made
 
 
+class Wanders(Mutant):
+    """A state that is another one once it was loaded, although it computes the same."""
+
+    loaded = b""
+
+    def load_state(self, data: bytes) -> None:
+        super().load_state(data.removesuffix(b"!"))
+        self.loaded = b"!"
+
+    def state_bytes(self) -> bytes:
+        return super().state_bytes() + self.loaded
+
+
 def only(verdict: Verdict) -> Finding:
     assert verdict.passed is False and len(verdict.findings) == 1, verdict
     return verdict.findings[0]
@@ -258,6 +271,11 @@ def test_a_feature_that_is_never_defined_is_found() -> None:
 @pytest.mark.parametrize("check", ["causal", "warm_up", "chunks", "restart", "finite"])
 def test_too_few_bars_are_no_verdict_and_never_a_pass(check: str) -> None:
     assert proved(check, panel=PANEL.rows(0, 1)).passed is None
+
+
+def test_a_state_that_is_another_one_once_loaded_is_found_without_a_feature() -> None:
+    found = only(proved("restart", make=Wanders))
+    assert found.feature == "" and found.text.startswith("restart: the state saved after 2017-07-14T03:37:00Z is another one")
 
 
 def test_joined_verdicts_keep_every_finding_and_the_first_bar_of_each_feature() -> None:

@@ -69,6 +69,8 @@ class Finding:
     @property
     def text(self) -> str:
         """One sentence."""
+        if not self.feature:
+            return f"{self.check}: {self.why}"
         values = f"{self.expected!r} became {self.got!r}"
         return f"{self.check}: {self.feature} of {self.instrument_id} at {self.when}: {values} {self.why} ({self.cells} cells)"
 
