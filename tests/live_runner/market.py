@@ -48,9 +48,8 @@ from trading_platform.registry.slots import Slots
 
 FEED = {"vendor": "simulator", "tape": "iex", "bar_version": "first", "adjustment": "raw"}
 CALENDAR = MarketCalendar()
-FIRST = date(2012, 6, 29)
-FIRST_MINUTES = date(2013, 1, 2)
-HISTORY, WARM_UP = 126, 266  # daily rows of mere history, and all before the first that is traded: a few more than the set `core` needs
+FIRST = date(2013, 1, 2)
+WARM_UP = 140  # daily rows before the first that is traded
 SYMBOLS = ("AA", "BB", "CC", "DD", "EE", "FF", "GG", "HH")
 ACCOUNT = "tester"
 PATIENCE_S = 60.0
@@ -172,24 +171,15 @@ def prices(generator: np.random.Generator, rows: int, width: int, scale: float) 
     return {**rounded, "volume": volume}
 
 
-def with_history(generator: np.random.Generator, rows: int, table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The table with as many rows before it, ending where it begins."""
-    before = prices(generator, rows, len(SYMBOLS), 0.012)
-    scale = table["open"][0] / before["close"][-1]
-    for name, cents in (("open", np.round), ("close", np.round), ("high", np.ceil), ("low", np.floor)):
-        before[name] = cents(before[name] * scale * 100.0) / 100.0
-    return {name: np.vstack([before[name], table[name]]) for name in table}
-
-
 def make_world(
     root: Path, timeframe: str = "1Day", traded: int = 12, seed: int = 3, profile: Profile = PROFILE, vix: Sequence[int] | None = None
 ) -> World:
-    """Publish a market: 266 sessions (one of minutes) of history, then the rows to trade; daily ones with a split and two dividends.
+    """Publish a market: 140 sessions (one of minutes) of history, then the rows to trade; daily ones with a split and two dividends.
 
     vix: rows to trade in which the index VIX does not print; without it (None) there is no index.
     """
     daily = timeframe == "1Day"
-    days = [int(d) for d in CALENDAR.sessions(FIRST if daily else FIRST_MINUTES, date(2013, 12, 31))]
+    days = [int(d) for d in CALENDAR.sessions(FIRST, date(2013, 12, 31))]
     if daily:
         days = days[: WARM_UP + traded]
         stamps, sessions = CALENDAR.midnights_ns(np.array(days, dtype=np.int64)), np.array(days, dtype=np.int64)
@@ -200,8 +190,7 @@ def make_world(
         starts[1] = starts[1][:traded]
         stamps, sessions = np.concatenate(starts), np.repeat(days, [len(s) for s in starts])
         first_row = len(starts[0])
-    table = prices(np.random.default_rng(seed), len(stamps) - (HISTORY if daily else 0), len(SYMBOLS), 0.012 if daily else 0.0008)
-    table = with_history(np.random.default_rng([seed, 1]), HISTORY, table) if daily else table
+    table = prices(np.random.default_rng(seed), len(stamps), len(SYMBOLS), 0.012 if daily else 0.0008)
     present = np.ones((len(stamps), len(SYMBOLS)), np.bool_)
     actions = ()
     if daily:
