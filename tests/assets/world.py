@@ -19,11 +19,11 @@ from trading_platform.calendar import MarketCalendar
 from trading_platform.config import Settings, load_settings
 from trading_platform.contracts.manifest import UNPARTITIONED, Manifest, OutputFile, inputs_hash
 
-SYMBOLS, SESSIONS, STRETCH = 45, 566, 70
+SYMBOLS, SESSIONS, STRETCH = 45, 440, 70
 
 
 def synthetic_bars(folder: Path) -> None:
-    """Daily bars of 45 symbols over 566 sessions: a common factor, its own noise, no signal; one dividend, one split, one early leaver."""
+    """Daily bars of 45 symbols over 440 sessions: a common factor, its own noise, no signal; one dividend, one split, one early leaver."""
     rng = np.random.default_rng(20141231)
     calendar = MarketCalendar()
     days = calendar.sessions(date(2012, 1, 3), date(2014, 12, 31))[:SESSIONS]
