@@ -2,8 +2,8 @@
 
 Numba's own cache stamps only the file of the outermost function: a change in a function it calls from another file would go unnoticed.
 So the cache folder is named by the sha256 of every source file of features, matching and engine plus the compiler's versions, and importing
-this module (the first import of every kernel module) points Numba at it. Standard library only (and
-our error tree); nothing else belongs here.
+this module (the first import of every kernel module) points Numba at it. `tell_compiling` lets a person know that kernels are being
+compiled, once per state of the sources. Standard library only (Numba's events aside, and our error tree); nothing else belongs here.
 """
 
 from __future__ import annotations
@@ -63,6 +63,45 @@ def _point_numba_at(folder: Path) -> None:
     config = sys.modules.get("numba.core.config")
     if config is not None:  # numba read its environment before us (another package imported it): tell it directly
         config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+
+
+class _CompilingLine:
+    """One line on standard error that says what takes so long; on a terminal it counts."""
+
+    def __init__(self) -> None:
+        self._depth = self._count = 0
+
+    def start(self) -> None:
+        """A function begins to compile, perhaps within another one."""
+        self._depth += 1
+        if self._count == 0 and self._depth == 1:
+            sys.stderr.write("compiling kernels, once for these sources (about half a minute)\n")
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        """It is done."""
+        self._depth -= 1
+        self._count += 1
+        if sys.stderr.isatty():
+            finish = "\n" if self._depth == 0 else ""
+            sys.stderr.write(f"\r  {self._count} functions{finish}")
+            sys.stderr.flush()
+
+
+def tell_compiling() -> None:
+    """Have Numba's compile events shown to whoever waits. Kernels found in the cache raise none."""
+    from numba.core import event
+
+    line = _CompilingLine()
+
+    class Listener(event.Listener):
+        def on_start(self, _: event.Event) -> None:
+            line.start()
+
+        def on_end(self, _: event.Event) -> None:
+            line.end()
+
+    event.register("numba:compile", Listener())
 
 
 _point_numba_at(cache_folder())

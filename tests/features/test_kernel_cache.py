@@ -102,3 +102,13 @@ def test_numba_writes_where_the_sources_say(tmp_path: Path) -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout.strip() == "True"
     )
+
+
+def test_whoever_waits_is_told_once_that_kernels_are_compiled(tmp_path: Path) -> None:
+    environment = {**os.environ, "TRADING_CACHE": str(tmp_path)}
+    code = CALLER + "demean(np.ones((1, 2), np.bool_), np.ones((1, 2)), np.zeros((1, 2)), o)\n"
+    said = [
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True).stderr
+        for _ in range(2)
+    ]
+    assert said == ["compiling kernels, once for these sources (about half a minute)\n", ""]

@@ -32,8 +32,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from trading_platform import kernel_cache  # noqa: F401  (first: it chooses the folder of compiled kernels)
+from trading_platform import kernel_cache  # first: it chooses the folder of compiled kernels
 
+kernel_cache.tell_compiling()
 LARGEST = float(np.finfo(np.float64).max)
 NAN = math.nan
 
