@@ -28,9 +28,9 @@ BLOCK_CELLS = 16 * BLOCK_COLUMNS
 
 LOAD, COPY, WIDE_LOAD, WIDE_STORE = range(4)
 ADD, SUB, MUL, DIV, NEG, ABS, SIGN, LOG, EXP, SQRT, CLIP, MAXIMUM, MINIMUM, LT, LE, EQUAL, WHERE = range(4, 21)
-LAG, SMOOTH, BARS_SINCE, SUMS, VARIANCE, EXTREMES, AGES, SORTED, PAIRS, SHAPE, TREND, DECAY = range(21, 33)
-RUNNING_SUM, RUNNING_EXTREME, FIRST, PREVIOUS_LAST, BARS_SINCE_OPEN = range(33, 38)
-SUM_OVER, MINUTE_OF_SESSION, SAME_MINUTE_MEAN = range(38, 41)
+LAG, SMOOTH, BARS_SINCE, SUMS, VARIANCE, EXTREMES, AGES, RANK, SORTED, PAIRS, SHAPE, TREND, DECAY = range(21, 34)
+RUNNING_SUM, RUNNING_EXTREME, FIRST, PREVIOUS_LAST, BARS_SINCE_OPEN = range(34, 39)
+SUM_OVER, MINUTE_OF_SESSION, SAME_MINUTE_MEAN = range(39, 42)
 
 CODES = {
     cell.add: ADD,
@@ -57,6 +57,7 @@ CODES = {
     rolling_moments.variance: VARIANCE,
     rolling_order.extremes: EXTREMES,
     rolling_order.extreme_ages: AGES,
+    rolling_order.window_rank: RANK,
     rolling_order.sorted_window: SORTED,
     rolling_pairs.pairs: PAIRS,
     rolling_shape.shape: SHAPE,
@@ -129,6 +130,8 @@ def run_window(code, present, seen, aligned, places, lo, state, x, y, n, u, out)
         return rolling_order.extremes(present, seen, aligned, places, lo, state, x, n, u, out)
     if code == AGES:
         return rolling_order.extreme_ages(present, seen, aligned, places, lo, state, x, n, u, out)
+    if code == RANK:
+        return rolling_order.window_rank(present, seen, aligned, places, lo, state, x, n, out)
     if code == SORTED:
         return rolling_order.sorted_window(present, seen, aligned, places, lo, state, x, n, u, out)
     if code == PAIRS:

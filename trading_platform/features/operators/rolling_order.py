@@ -1,7 +1,8 @@
-"""Order statistics over the last n present bars: extremes by the two-block scheme, rank and quantiles by a sorted window."""
+"""Order statistics over the last n present bars: extremes by the two-block scheme, ranks by counting, quantiles by a sorted window."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,9 @@ from trading_platform.features.operators.kernel import (
     kernel,
     place_of_next,
 )
+
+INFINITY = math.inf
+UNKNOWN = 1e12  # what an undefined value adds to a tally that never gets so large
 
 
 @kernel
@@ -137,79 +141,78 @@ def close_ages(state, c, n):
 
 
 @kernel
-def first_not_below(ordered, held, v):
-    """Index of the first of `held` ascending values that is not below v."""
-    low, high = 0, held
-    while low < high:
-        middle = (low + high) // 2
-        if ordered[middle] < v:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def window_rank(present, seen, aligned, places, lo, state, x, n, out):
+    """Average rank / n of the newest. state: n ring rows.
+
+    Twice the number of smaller values plus that of equal ones, counted over the ring in whatever order it stands: a vector per ring row.
+    """
+    rows, width = x.shape
+    hi, stride, ring, tally = lo + width, state.shape[1], state.reshape(state.size), np.empty(width)
+    begin(seen, n, lo, stride, places)
+    for t in range(rows):
+        values, result, here = x[t], out[t], present[t]
+        for s in range(width):
+            ring[places[s]] = values[s] if here[s] else ring[places[s]]
+        tally[:] = 0.0
+        for j in range(n):
+            cells = state[j, lo:hi]
+            for s in range(width):
+                c, v = cells[s], values[s]
+                tally[s] += 2.0 if c < v else (1.0 if c == v else (0.0 if c > v else UNKNOWN))
+        for s in range(width):
+            result[s] = 0.5 * (tally[s] + 1.0) / n if here[s] & (tally[s] < UNKNOWN) else NAN
+        advance(here, stride, n * stride, places)
+        for s in range(width):
+            places[s] -= n * stride if places[s] >= n * stride else 0
+    return 0
 
 
 @kernel
-def replace_oldest(ordered, held, old, new):
-    """Take `old` out of the ascending values and put `new` in (NaN: nothing to do); return how many are held."""
-    if old == old:
-        held -= 1
-        for i in range(first_not_below(ordered, held + 1, old), held):
-            ordered[i] = ordered[i + 1]
-    if new == new:
-        i = held
-        while i > 0 and ordered[i - 1] > new:
-            ordered[i] = ordered[i - 1]
-            i -= 1
-        ordered[i] = new
-        held += 1
-    return held
+def take_higher(ordered, lo, n, old, new):
+    """In columns whose new value is not below the old one: take the old out of the ascending rows and put the new in, from below."""
+    for i in range(n):
+        cells, above = ordered[i, lo : lo + old.size], ordered[i + 1, lo : lo + old.size]
+        for s in range(old.size):
+            a, b = cells[s], above[s]
+            moved = b if b <= new[s] else (new[s] if a <= new[s] else a)
+            cells[s] = moved if (new[s] >= old[s]) & (a >= old[s]) else a
 
 
 @kernel
-def place_of(ordered, n, v):
-    """Average rank of v among n ascending values that hold it, / n."""
-    low = first_not_below(ordered, n, v)
-    high = low + 1
-    while high < n and ordered[high] == v:
-        high += 1
-    return 0.5 * (low + 1 + high) / n
-
-
-@kernel
-def interpolated(ordered, n, q):
-    """Linearly interpolated quantile of n ascending values."""
-    where = q * (n - 1)
-    i = min(int(where), n - 1)
-    j = min(i + 1, n - 1)
-    return ordered[i] + (where - i) * (ordered[j] - ordered[i])
+def take_lower(ordered, lo, n, old, new):
+    """The same in columns whose new value is below the old one, from above."""
+    for i in range(n - 1, -1, -1):
+        cells, below = ordered[i, lo : lo + old.size], ordered[max(i - 1, 0), lo : lo + old.size]
+        for s in range(old.size):
+            a, b = cells[s], below[s] if i else -INFINITY
+            moved = b if b > new[s] else (new[s] if a > new[s] else a)
+            cells[s] = moved if (new[s] < old[s]) & (a <= old[s]) else a
 
 
 @kernel
 def sorted_window(present, seen, aligned, places, lo, state, x, n, q, out):
-    """Rank of the newest value (q < 0) or quantile q. state: n ring rows, n rows of their defined values ascending, how many."""
+    """Linearly interpolated quantile q. state: n ring rows, n rows of their values ascending (undefined: infinite), an infinite row."""
     rows, width = x.shape
-    for s in range(width):
-        places[s] = int(place_of_next(seen[s], n))
-    own = np.empty(n + 1)
-    for s in range(width):
-        c = lo + s
-        p, count = places[s], int(state[2 * n, c])
-        own[:count] = state[n : n + count, c]
-        for t in range(rows):
-            if not present[t, s]:
-                out[t, s] = NAN
-                continue
-            v = x[t, s]
-            count = replace_oldest(own, count, state[p, c], v)
-            state[p, c] = v
-            p = p + 1 if p + 1 < n else 0
-            if count == n:
-                out[t, s] = place_of(own, n, v) if q < 0.0 else interpolated(own, n, q)
-            else:
-                out[t, s] = NAN
-        state[n : n + count, c], state[n + count : 2 * n, c] = own[:count], 0.0
-        state[2 * n, c] = count
+    stride, ring, ordered = state.shape[1], state.reshape(state.size), state[n:]
+    old, new, place = np.empty(width), np.empty(width), q * (n - 1)
+    i = min(int(place), n - 1)
+    share, low, high = place - i, ordered[i, lo : lo + width], ordered[min(i + 1, n - 1), lo : lo + width]
+    last = ordered[n - 1, lo : lo + width]
+    begin(seen, n, lo, stride, places)
+    for t in range(rows):
+        values, result, here = x[t], out[t], present[t]
+        for s in range(width):
+            leaving = ring[places[s]]
+            ring[places[s]] = values[s] if here[s] else leaving
+            old[s] = leaving if leaving == leaving else INFINITY
+            new[s] = (values[s] if values[s] == values[s] else INFINITY) if here[s] else old[s]
+        take_higher(ordered, lo, n, old, new)
+        take_lower(ordered, lo, n, old, new)
+        for s in range(width):
+            result[s] = low[s] + share * (high[s] - low[s]) if here[s] & (last[s] < INFINITY) else NAN
+        advance(here, stride, n * stride, places)
+        for s in range(width):
+            places[s] -= n * stride if places[s] >= n * stride else 0
     return 0
 
 
@@ -222,9 +225,13 @@ def _age_state(params: Params) -> tuple[float, ...]:
     return (NAN,) * n + (0.0,) * n + (NAN, 0.0)
 
 
+def _rank_state(params: Params) -> tuple[float, ...]:
+    return (NAN,) * int(params["n"])
+
+
 def _sorted_state(params: Params) -> tuple[float, ...]:
     n = int(params["n"])
-    return (NAN,) * n + (0.0,) * (n + 1)
+    return (NAN,) * n + (INFINITY,) * (n + 1)
 
 
 def _windowed(name: str, run: Callable[..., int], summary: str, cold: ColdOf, extra: ExtraOf) -> Operator:
@@ -236,7 +243,7 @@ OPERATORS = (
     _windowed("min", extremes, "smallest of the last n present bars", _extreme_state, lambda params: (-1.0,)),
     _windowed("argmax", extreme_ages, "bars since the largest of the last n present bars", _age_state, lambda params: (1.0,)),
     _windowed("argmin", extreme_ages, "bars since the smallest of the last n present bars", _age_state, lambda params: (-1.0,)),
-    _windowed("rank", sorted_window, "average rank / n of the newest among the last n present bars", _sorted_state, lambda params: (-1.0,)),
+    _windowed("rank", window_rank, "average rank / n of the newest among the last n present bars", _rank_state, lambda _: ()),
     _windowed("median", sorted_window, "median of the last n present bars", _sorted_state, lambda params: (0.5,)),
     Operator(
         "quantile",
