@@ -122,7 +122,8 @@ def held(windows: Sequence[tuple[str, Sequence[FeatureDrift]]], rules: DriftRule
     judged = {each.feature for _, found in last for each in found if each.state != "unknown"}
     share = len(drifted) / len(judged) if judged else 0.0
     holds = bool(drifted) and share >= rules.least_share
-    names = sorted(drifted, key=lambda name: -max(np.nan_to_num(each.psi) for _, found in last for each in found if each.feature == name))
+    worst = {name: max(np.nan_to_num(each.psi) for _, found in last for each in found if each.feature == name) for name in drifted}
+    names = sorted(drifted, key=lambda name: (-worst[name], name))
     span = last[0][0] if len(last) == 1 else f"{last[0][0]} to {last[-1][0]}"
     most = f": {', '.join(names[:3])}{' and more' if len(names) > 3 else ''}" if names else ""
     return Held(holds, tuple(sorted(drifted)), share, f"{len(drifted)} of {len(judged)} features drifted in {span}{most}")
