@@ -61,7 +61,7 @@ def member_cells(out: Publication, pipeline: Pipeline) -> tuple["pl.DataFrame", 
     names = [name for name in facts["names"] if name not in level]
     members = out.read(pipeline.asset("universe"), "members", columns=["instrument_id", "session", "member"]).filter(pl.col("member"))
     frame = read_periods(out, pipeline.features, pipeline).select("instrument_id", "session", *names)
-    return frame.join(members.select("instrument_id", "session"), on=["instrument_id", "session"], how="semi"), names
+    return frame.join(members.select("instrument_id", "session"), on=["instrument_id", "session"], how="semi", maintain_order="left"), names
 
 
 def publish_drift(out: Publication, pipeline: Pipeline) -> dg.MaterializeResult:
