@@ -6,10 +6,19 @@ Rows are taken as slices before the inner loops: with plain indices the compiler
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trading_platform.features.operators.kernel import LARGEST, NAN, kernel
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+CACHE_LINE = 64
+
+
+def aligned(size: int) -> NDArray[np.float64]:
+    """Room for `size` float64 that begins on a cache line: a vector that lies across two lines is fetched twice."""
+    room = np.empty(8 * size + CACHE_LINE, np.uint8)
+    first = -room.ctypes.data % CACHE_LINE
+    return room[first : first + 8 * size].view(np.float64)
 
 
 @kernel

@@ -23,8 +23,8 @@ from trading_platform.features.operators import (
 from trading_platform.features.operators import elementwise as cell
 from trading_platform.features.operators.kernel import inlined, kernel
 
-BLOCK_COLUMNS = 64
-BLOCK_CELLS = 16 * BLOCK_COLUMNS
+BLOCK_COLUMNS = 256  # long vectors
+BLOCK_CELLS = 4 * BLOCK_COLUMNS  # a slot of 8 KiB: what one step reads and writes fits the first cache
 
 LOAD, COPY, WIDE_LOAD, WIDE_STORE = range(4)
 ADD, SUB, MUL, DIV, NEG, ABS, SIGN, LOG, EXP, SQRT, CLIP, MAXIMUM, MINIMUM, LT, LE, EQUAL, WHERE = range(4, 21)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -121,7 +122,8 @@ class Program:
         self._timeframe = ""
         self._last_timestamp = self._session_start = 0
         self._session = NO_SESSION
-        self._state = np.repeat(self._plan.cold[:, None], _padded(width), axis=1)
+        self._state = blocks.aligned(self._plan.cold.size * _padded(width)).reshape(self._plan.cold.size, _padded(width))
+        self._state[:] = self._plan.cold[:, None]
 
     def _state_of(self, key: str) -> NDArray[np.float64]:
         """A node's state, (rows, S), as a view."""
@@ -160,7 +162,7 @@ class Program:
         rows, width = panel.shape
         kept = self._plan.wide
         most = min(rows, max(1, WIDE_CELLS // (kept * width))) if kept else rows
-        room = np.empty(kept * most * width)
+        room = blocks.aligned(kept * most * width)
         strips = self._strips(rows)
         with np.errstate(all="ignore"), nullcontext() if len(strips) == 1 else ThreadPoolExecutor(self._threads) as pool:
             run = map if pool is None else pool.map
@@ -212,9 +214,10 @@ class Program:
 
     def _strips(self, rows: int) -> list[tuple[int, int]]:
         """Columns per call of the machine: few rows are not worth a second thread."""
-        width, columns = len(self.instrument_ids), machine.BLOCK_COLUMNS
+        width = len(self.instrument_ids)
         if self._threads == 1 or rows * width <= MIN_CELLS:
             return [(0, width)]
+        columns = min(machine.BLOCK_COLUMNS, 8 * math.ceil(width / self._threads / 8))
         return [(lo, min(lo + columns, width)) for lo in range(0, width, columns)]
 
     def _scratch(self, rows: int, width: int) -> NDArray[np.float64]:
@@ -222,7 +225,7 @@ class Program:
         size = self._plan.slots * max(machine.BLOCK_CELLS, width if rows == 1 else 0)
         held = getattr(self._workspaces, "held", None)
         if held is None or held.size < size:
-            held = self._workspaces.held = np.empty(size)
+            held = self._workspaces.held = blocks.aligned(size)
         return held
 
     def _run_wide(self, index: int, chunk: _Chunk, run: Any) -> None:
