@@ -101,11 +101,13 @@ def check(features: Mapping[str, Expression], where: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WideStep:
-    """One kernel call at full width. inputs, out: wide slots."""
+    """One kernel call at full width. inputs, out: wide slots. arguments: as of arguments_of. key: of the node."""
 
-    node: Expression
+    spec: Operator
     inputs: tuple[int, ...]
+    arguments: tuple[float, ...]
     out: int
+    key: str
 
 
 @dataclass(slots=True)
@@ -223,7 +225,8 @@ class _Planner:
         for node in self.nodes:
             if self._is_wide(node) and self.level[node.key] == k:
                 self._keep_state(node)
-                level.wide_steps.append(WideStep(node, tuple(self.wide[x.key] for x in node.inputs), self.wide[node.key]))
+                inputs = tuple(self.wide[x.key] for x in node.inputs)
+                level.wide_steps.append(WideStep(operator(node.operator), inputs, arguments_of(node), self.wide[node.key], node.key))
         run = [n for n in self.nodes if not self._is_wide(n) and n.operator not in LEAVES and self.level[n.key] == k]
         leaves_kept = [n for n in self.nodes if n.operator in LEAVES and n.key in self.wide] if k == 0 else []
         columns = [self.features[name] for name in self.names] if k == last else []

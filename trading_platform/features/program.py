@@ -22,7 +22,6 @@ from trading_platform.features import plan as planning
 from trading_platform.features import state as states
 from trading_platform.features.expression import Expression
 from trading_platform.features.operators.kernel import Kind
-from trading_platform.features.operators.table import operator
 
 MIN_CELLS = 1 << 14  # rows x columns below which threads cost more than they save
 WIDE_CELLS = 1 << 22  # full-width values held at once: 32 MiB
@@ -111,6 +110,7 @@ class Program:
         self._threads = threads
         self._plan = planning.compile_plan(feature_set.features)
         self._tables = [level.table for level in self._plan.levels]
+        self._wide_steps = [level.wide_steps for level in self._plan.levels]
         self._workspaces = threading.local()
         self.reset()
 
@@ -229,23 +229,22 @@ class Program:
         return held
 
     def _run_wide(self, index: int, chunk: _Chunk, run: Any) -> None:
-        for step in self._plan.levels[index].wide_steps:
-            spec = operator(step.node.operator)
-            inputs, arguments, out = [chunk.wide[slot] for slot in step.inputs], planning.arguments_of(step.node), chunk.wide[step.out]
-            if spec.kind is Kind.CROSS_SECTION:
-                rows = chunk.panel.shape[0]
-                cuts = np.linspace(0, rows, min(rows, self._threads) + 1).astype(int)
-                parts = [slice(a, b) for a, b in pairwise(cuts)]
-                call = partial(_across, spec.kernel, chunk.panel.member, inputs, arguments, out)
-                self.undefined_count += sum(run(call, parts))
+        rows = chunk.panel.shape[0]
+        pieces = min(rows, self._threads)
+        for step in self._wide_steps[index]:
+            inputs, out = [chunk.wide[slot] for slot in step.inputs], chunk.wide[step.out]
+            if step.spec.kind is not Kind.CROSS_SECTION:
+                self._run_foreign(step, chunk, inputs, out)
+            elif pieces == 1:
+                self.undefined_count += step.spec.kernel(chunk.panel.member, *inputs, *step.arguments, out)
             else:
-                self._run_foreign(step.node, chunk, inputs, arguments, out)
+                parts = [slice(rows * k // pieces, rows * (k + 1) // pieces) for k in range(pieces)]
+                call = partial(_across, step.spec.kernel, chunk.panel.member, inputs, step.arguments, out)
+                self.undefined_count += sum(run(call, parts))
 
-    def _run_foreign(
-        self, node: Expression, chunk: _Chunk, inputs: list[NDArray[np.float64]], arguments: tuple[float, ...], out: NDArray[np.float64]
-    ) -> None:
+    def _run_foreign(self, step: planning.WideStep, chunk: _Chunk, inputs: list[NDArray[np.float64]], out: NDArray[np.float64]) -> None:
         """An operator that the machine does not know, called for all columns at once."""
-        spec, (first, last) = operator(node.operator), self._plan.state[node.key]
+        spec, arguments, (first, last) = step.spec, step.arguments, self._plan.state[step.key]
         panel, state = chunk.panel, self._state[first:last]
         seen, places = self.rows_seen.astype(np.float64), np.empty(panel.shape[1], np.int64)
         opens, here = np.empty(panel.shape, np.bool_), np.empty(panel.shape, np.bool_)

@@ -1,6 +1,6 @@
 """Operators across instruments at one time: over the defined cells of the point-in-time universe, not over what is loaded (T3).
 
-Sums run over the sorted values, so the result does not depend on the order of the columns or on instruments outside the universe.
+Means add whole numbers, so the result does not depend on the order of the columns or on instruments outside the universe.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import LARGEST, NAN, Kind, Operator, defined, is_infinite, kernel
 
 FEW = 40  # names
 LOW_63 = (1 << 63) - 1
@@ -67,12 +67,24 @@ def ascending_order(values, scratch):
 
 
 @kernel
-def ordered_mean(values, scratch):
-    """Mean of the values, added in ascending order."""
-    total, order = 0.0, scratch[ascending_order(values, scratch)]
-    for k in range(values.size):
-        total += values[order[k]]
-    return total / values.size
+def mean_of(values):
+    """Mean that no order of the values can change: they are added as whole multiples of 2^-48 or so of their range.
+
+    Exact for equal values. NaN where a value or the range is not finite.
+    """
+    low, high = values[0], values[0]
+    for v in values:
+        low = v if v < low or v != v else low
+        high = v if v > high or v != v else high
+    span = high - low
+    if not 0.0 < span <= LARGEST:
+        return low + 0.0 if span == 0.0 else NAN  # never -0.0, whichever zero came first
+    bits = 62 - math.frexp(float(values.size))[1] - math.frexp(span)[1]
+    first, second = math.ldexp(1.0, bits // 2), math.ldexp(1.0, bits - bits // 2)  # one power alone may overflow
+    total = 0
+    for v in values:
+        total += int((v - low) * first * second)
+    return low + float(total) / values.size / first / second
 
 
 @kernel
@@ -101,16 +113,16 @@ def rank(member, x, out):
 def zscore(member, x, out):
     """(x - mean) / sample standard deviation; undefined where all are equal."""
     rows, width = x.shape
-    values, columns, scratch = np.empty(width), np.empty(width, np.int64), np.empty((4, width), np.int64)
+    values, columns = np.empty(width), np.empty(width, np.int64)
     made = 0
     for t in range(rows):
         out[t, :] = NAN
         count = gather(member, x, t, values, columns)
         if count < 2:
             continue
-        middle = ordered_mean(values[:count], scratch)
+        middle = mean_of(values[:count])
         squares = (values[:count] - middle) ** 2
-        spread = math.sqrt(ordered_mean(squares, scratch) * count / (count - 1.0))
+        spread = math.sqrt(mean_of(squares) * count / (count - 1.0))
         for k in range(count):
             v = (values[k] - middle) / spread if spread > 0.0 else NAN
             made += is_infinite(v)
@@ -123,7 +135,6 @@ def demean(member, x, group, out):
     """x minus the mean of its group; the groups are the distinct values of `group`, undefined groups give undefined results."""
     rows, width = x.shape
     values, columns, same = np.empty(width), np.empty(width, np.int64), np.empty(width)
-    scratch = np.empty((4, width), np.int64)
     made = 0
     for t in range(rows):
         out[t, :] = NAN
@@ -137,7 +148,7 @@ def demean(member, x, group, out):
                 if group[t, columns[j]] == own:
                     same[size] = values[j]
                     size += 1
-            middle = ordered_mean(same[:size], scratch)
+            middle = mean_of(same[:size])
             for j in range(count):
                 if group[t, columns[j]] == own:
                     v = values[j] - middle
@@ -176,7 +187,7 @@ def winsorize(member, x, tail, out):
 def neutralize(member, x, y, out):
     """What is left of x after its regression on y and a constant; x less its mean where y does not move."""
     rows, width = x.shape
-    values, columns, scratch = np.empty(width), np.empty(width, np.int64), np.empty((4, width), np.int64)
+    values, columns = np.empty(width), np.empty(width, np.int64)
     made = 0
     for t in range(rows):
         out[t, :] = NAN
@@ -190,9 +201,9 @@ def neutralize(member, x, y, out):
         others = np.empty(count)
         for k in range(count):
             others[k] = y[t, columns[k]]
-        mine, theirs = values[:count] - ordered_mean(values[:count], scratch), others - ordered_mean(others, scratch)
-        spread = ordered_mean(theirs * theirs, scratch)
-        slope = ordered_mean(mine * theirs, scratch) / spread if spread > 0.0 else 0.0
+        mine, theirs = values[:count] - mean_of(values[:count]), others - mean_of(others)
+        spread = mean_of(theirs * theirs)
+        slope = mean_of(mine * theirs) / spread if spread > 0.0 else 0.0
         for k in range(count):
             v = mine[k] - slope * theirs[k]
             made += is_infinite(v)

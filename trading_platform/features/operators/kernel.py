@@ -128,6 +128,13 @@ def is_infinite(value):
 
 
 @kernel
+def copy_row(source, target):
+    """target[:] = source, in a loop that becomes a block copy (numba's own assignment of slices does not)."""
+    for s in range(target.size):
+        target[s] = source[s]
+
+
+@kernel
 def place_of_next(seen, n):
     """Where the next bar goes in a ring of n (a whole float64: exact below 2^53, and done as a vector, unlike division of integers)."""
     return seen - n * math.floor(seen / n)

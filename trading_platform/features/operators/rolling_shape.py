@@ -8,7 +8,20 @@ from __future__ import annotations
 
 import math
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, all_but_one, defined, is_infinite, kernel, place_of_next
+import numpy as np
+
+from trading_platform.features.operators.kernel import (
+    NAN,
+    Kind,
+    Operator,
+    Params,
+    all_but_one,
+    copy_row,
+    defined,
+    is_infinite,
+    kernel,
+    place_of_next,
+)
 
 
 @kernel
@@ -38,13 +51,78 @@ def excess_kurtosis(n, m2, m4):
 
 
 @kernel
+def add_row(q, v, block, lo, hi, fresh):
+    """One more value, after q, in columns lo..hi-1 of the block's four rows; fresh (3, hi - lo): scratch. A loop per row is a vector."""
+    mean, m2, m3, m4 = block[0, lo:hi], block[1, lo:hi], block[2, lo:hi], block[3, lo:hi]
+    second, third, fourth = fresh[0], fresh[1], fresh[2]
+    for s in range(v.size):
+        fourth[s] = merge(q, mean[s], m2[s], m3[s], m4[s], 1.0, v[s], 0.0, 0.0, 0.0)[3]
+    for s in range(v.size):
+        third[s] = merge(q, mean[s], m2[s], m3[s], 0.0, 1.0, v[s], 0.0, 0.0, 0.0)[2]
+    for s in range(v.size):
+        second[s] = merge(q, mean[s], m2[s], 0.0, 0.0, 1.0, v[s], 0.0, 0.0, 0.0)[1]
+    for s in range(v.size):
+        mean[s] = merge(q, mean[s], 0.0, 0.0, 0.0, 1.0, v[s], 0.0, 0.0, 0.0)[0]
+    copy_row(second, m2)
+    copy_row(third, m3)
+    copy_row(fourth, m4)
+
+
+@kernel
+def close_rows(state, lo, hi, n, fresh):
+    """Turn the full block of columns lo..hi-1 into suffix means and moment sums."""
+    block = state[4 * n :]
+    block[:, lo:hi] = 0.0
+    for j in range(n - 1, -1, -1):
+        add_row(n - 1.0 - j, state[j, lo:hi], block, lo, hi, fresh)
+        for k in range(4):
+            copy_row(block[k, lo:hi], state[k * n + j, lo:hi])
+    block[:, lo:hi] = 0.0
+
+
+@kernel
+def result_of(n, m2, m3, m4, fourth):
+    """Kurtosis or skewness."""
+    return excess_kurtosis(n, m2, m4) if fourth else skewness(n, m2, m3)
+
+
+@kernel
+def aligned_shape(seen, lo, state, x, n, fourth, out):
+    """`shape` where every cell is present and every column stands at one place."""
+    rows, width = x.shape
+    hi, block, fresh, made = lo + width, state[4 * n :], np.empty((3, width)), 0
+    p = int(place_of_next(seen[0], n))
+    mean, m2, m3, m4 = block[0, lo:hi], block[1, lo:hi], block[2, lo:hi], block[3, lo:hi]
+    for t in range(rows):
+        result, q = out[t], p + 1
+        copy_row(x[t], state[p, lo:hi])
+        add_row(float(p), x[t], block, lo, hi, fresh)
+        if q == n:
+            for s in range(width):
+                result[s] = result_of(n, m2[s], m3[s], m4[s], fourth)
+            close_rows(state, lo, hi, n, fresh)
+            q = 0
+        else:
+            a, b, c, d = state[q, lo:hi], state[n + q, lo:hi], state[2 * n + q, lo:hi], state[3 * n + q, lo:hi]
+            for s in range(width):
+                _, x2, x3, x4 = merge(float(q), mean[s], m2[s], m3[s], m4[s], float(n - q), a[s], b[s], c[s], d[s])
+                result[s] = result_of(n, x2, x3, x4, fourth)
+        for s in range(width):
+            made += is_infinite(result[s])
+            result[s] = defined(result[s])
+        p = q
+    return made
+
+
+@kernel
 def shape(present, seen, aligned, places, lo, state, x, n, fourth, out):
     """state: four times n ring rows (values, then suffix means; suffix moment sums), the same four of the current block."""
+    if aligned:
+        return aligned_shape(seen, lo, state, x, n, fourth, out)
     rows, width = x.shape
-    made = 0
+    made, block = 0, state[4 * n :]
     for s in range(width):
         places[s] = int(place_of_next(seen[s], n))
-    block = state[4 * n :]
     for t in range(rows):
         for s in range(width):
             c = lo + s
@@ -62,7 +140,7 @@ def shape(present, seen, aligned, places, lo, state, x, n, fourth, out):
             else:
                 above = (state[q, c], state[n + q, c], state[2 * n + q, c], state[3 * n + q, c])
                 mean, m2, m3, m4 = merge(float(q), mean, m2, m3, m4, float(n - q), above[0], above[1], above[2], above[3])
-            r = excess_kurtosis(n, m2, m4) if fourth else skewness(n, m2, m3)
+            r = result_of(n, m2, m3, m4, fourth)
             made += is_infinite(r)
             out[t, s] = defined(r)
             places[s] = q
@@ -71,7 +149,7 @@ def shape(present, seen, aligned, places, lo, state, x, n, fourth, out):
 
 @kernel
 def close_shape(state, c, n):
-    """Turn column c's full block into suffix means and moment sums."""
+    """The same for one column."""
     mean, m2, m3, m4 = 0.0, 0.0, 0.0, 0.0
     for j in range(n - 1, -1, -1):
         mean, m2, m3, m4 = merge(float(n - 1 - j), mean, m2, m3, m4, 1.0, state[j, c], 0.0, 0.0, 0.0)
