@@ -168,15 +168,18 @@ def run_clock(code, present, minutes, steps, lo, state, x, n, u, v, out):
 
 
 @kernel
-def run_steps(table, numbers, fields, wide, minutes, steps, start, lo, present, opens, seen, aligned, places, state, values):
-    """The whole table over one block, from row `start` and column `lo` of the chunk. Returns how many infinities it made undefined."""
+def run_steps(table, numbers, fields, wide, minutes, steps, start, lo, present, opens, seen, shifted, aligned, places, state, values):
+    """The whole table over one block, from row `start` and column `lo` of the chunk. Returns how many infinities it made undefined.
+
+    shifted (w,) float64: scratch, for windows count from their own phase (plan.phase_of).
+    """
     table, numbers, wide = unowned(table), unowned(numbers), unowned(wide)
     present, opens, seen, places = unowned(present), unowned(opens), unowned(seen), unowned(places)
     state, values, minutes, steps = unowned(state), unowned(values), unowned(minutes), unowned(steps)
     made, flat = 0, values.reshape(values.shape[0], present.size)
-    stop, hi = start + present.shape[0], lo + present.shape[1]
+    stop, hi, shifted = start + present.shape[0], lo + present.shape[1], unowned(shifted)
     for k in range(table.shape[0]):
-        code, a, b, c, to, first, last, at = table[k]
+        code, a, b, c, to, first, last, at, phase = table[k]
         if code == LOAD:
             made += blocks.load_field(array_at(fields[a], wide.shape[1], wide.shape[2]), start, lo, present, values[to])
         elif code == COPY:
@@ -189,7 +192,9 @@ def run_steps(table, numbers, fields, wide, minutes, steps, start, lo, present, 
             made += run_elementwise(code, flat[a], flat[b], flat[c], numbers[at], numbers[at + 1], flat[to])
         elif code <= DECAY:
             n, u, held = int(numbers[at]), numbers[at + 1], state[first:last]
-            made += run_window(code, present, seen, aligned, places, lo, held, values[a], values[b], n, u, values[to])
+            for s in range(shifted.size):
+                shifted[s] = seen[s] + phase
+            made += run_window(code, present, shifted, aligned, places, lo, held, values[a], values[b], n, u, values[to])
         elif code <= BARS_SINCE_OPEN:
             made += run_session(code, present, opens, lo, state[first:last], values[a], numbers[at], values[to])
         else:
@@ -225,7 +230,8 @@ def advance(
     height = max(1, work.size // (slots * width))
     for a in range(lo, hi, width):
         b = min(a + width, hi)
-        seen, days, places = rows_seen[a:b].astype(np.float64), last_session[a:b].copy(), np.empty(b - a, np.int64)
+        seen, shifted = rows_seen[a:b].astype(np.float64), np.empty(b - a)
+        days, places = last_session[a:b].copy(), np.empty(b - a, np.int64)
         for start in range(0, rows, height):
             stop = min(start + height, rows)
             shape = (stop - start, b - a)
@@ -235,7 +241,9 @@ def advance(
             values = work[: slots * shape[0] * shape[1]].reshape(slots, shape[0], shape[1])
             for k in range(constants.shape[0]):
                 values[int(constants[k, 0])] = constants[k, 1]
-            made += run_steps(table, numbers, fields, wide, minutes, steps, start, a, here, opens, seen, aligned, places, state, values)
+            made += run_steps(
+                table, numbers, fields, wide, minutes, steps, start, a, here, opens, seen, shifted, aligned, places, state, values
+            )
             if narrow.shape[2]:
                 stack = values[: narrow.shape[2]]
                 made += blocks.keep_within(stack, blocks.LARGEST_FLOAT32)

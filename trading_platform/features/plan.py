@@ -64,7 +64,7 @@ def feature_hash(features: Mapping[str, Expression]) -> str:
         {
             "features": {name: x.key for name, x in features.items()},
             "kernels": {name: syntax_hash(operator(name).kernel) for name in sorted({node.operator for node in inner})},
-            "loading": [syntax_hash(blocks.load_field), syntax_hash(blocks.load_present)],
+            "loading": [syntax_hash(x) for x in (blocks.load_field, blocks.load_present, phase_of)],
             "arguments": {node.key: list(arguments_of(node)) for node in inner},
         }
     )
@@ -74,6 +74,12 @@ def arguments_of(node: Expression) -> tuple[float, ...]:
     """What a node's kernel gets beside state and inputs: its parameters in call order, then what the spec derives from them."""
     spec, params = operator(node.operator), _numeric(node)
     return (*(params[name] for name in spec.params), *spec.extra(params))
+
+
+def phase_of(node: Expression) -> int:
+    """Place in its first block at which a window begins: spread by content, so that a set's blocks are not all full in one live row."""
+    n = _numeric(node).get("n", 1)
+    return int(node.key[:8], 16) % int(n)
 
 
 def _numeric(node: Expression) -> dict[str, int | float]:
@@ -101,18 +107,20 @@ def check(features: Mapping[str, Expression], where: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WideStep:
-    """One kernel call at full width. inputs, out: wide slots. arguments: as of arguments_of. key: of the node."""
+    """One kernel call at full width. inputs, out: wide slots. arguments: as of arguments_of. key, phase: of the node."""
 
     spec: Operator
     inputs: tuple[int, ...]
     arguments: tuple[float, ...]
     out: int
     key: str
+    phase: int
 
 
 @dataclass(slots=True)
 class Level:
-    """wide_steps: done first. rows: one step each: code, three inputs, output, first and last + 1 row of its state, place of its numbers.
+    """wide_steps: done first. rows: one step each: code, three inputs, output, first and last + 1 row of its state, place of its numbers,
+    phase.
 
     Inputs and output are slots; of LOAD the input is a field, of WIDE_LOAD the input and of WIDE_STORE the output is wide.
     """
@@ -122,8 +130,8 @@ class Level:
 
     @property
     def table(self) -> NDArray[np.int64]:
-        """The steps as the machine reads them, (K, 8) int64."""
-        return np.array(self.rows, np.int64).reshape(len(self.rows), 8)
+        """The steps as the machine reads them, (K, 9) int64."""
+        return np.array(self.rows, np.int64).reshape(len(self.rows), 9)
 
 
 @dataclass(slots=True)
@@ -218,7 +226,7 @@ class _Planner:
         at = len(self.numbers)
         self.numbers += [float(x) for x in arguments_of(node)]
         a, b, c = (*inputs, 0, 0, 0)[:3]
-        return (machine.CODES[operator(node.operator).kernel], a, b, c, out, *self._keep_state(node), at)
+        return (machine.CODES[operator(node.operator).kernel], a, b, c, out, *self._keep_state(node), at, phase_of(node))
 
     def _build(self, k: int, last: int) -> Level:
         level = Level()
@@ -226,7 +234,8 @@ class _Planner:
             if self._is_wide(node) and self.level[node.key] == k:
                 self._keep_state(node)
                 inputs = tuple(self.wide[x.key] for x in node.inputs)
-                level.wide_steps.append(WideStep(operator(node.operator), inputs, arguments_of(node), self.wide[node.key], node.key))
+                out = self.wide[node.key]
+                level.wide_steps.append(WideStep(operator(node.operator), inputs, arguments_of(node), out, node.key, phase_of(node)))
         run = [n for n in self.nodes if not self._is_wide(n) and n.operator not in LEAVES and self.level[n.key] == k]
         leaves_kept = [n for n in self.nodes if n.operator in LEAVES and n.key in self.wide] if k == 0 else []
         columns = [self.features[name] for name in self.names] if k == last else []
@@ -239,21 +248,21 @@ class _Planner:
         where: dict[str, int] = {}
         for node in leaves_kept:
             source = self._fetch(node, where, owner, level)
-            level.rows.append((machine.WIDE_STORE, source, 0, 0, self.wide[node.key], 0, 0, 0))
+            level.rows.append((machine.WIDE_STORE, source, 0, 0, self.wide[node.key], 0, 0, 0, 0))
         for node in run:
             slots = tuple(self._fetch(x, where, owner, level) for x in node.inputs)
             out = owner[node.key] if node.key in owner else self._take()
             where[node.key] = out
             level.rows.append(self._step(node, slots, out))
             if node.key in self.wide:
-                level.rows.append((machine.WIDE_STORE, out, 0, 0, self.wide[node.key], 0, 0, 0))
+                level.rows.append((machine.WIDE_STORE, out, 0, 0, self.wide[node.key], 0, 0, 0, 0))
             self._release(node.inputs, remaining, where, owner)
             if remaining.get(node.key, 0) == 0 and node.key not in owner:
                 self.free.append(where.pop(node.key))
         for slot, node in enumerate(columns):
             source = self._fetch(node, where, owner, level)
             if source != slot:
-                level.rows.append((machine.COPY, source, 0, 0, slot, 0, 0, 0))
+                level.rows.append((machine.COPY, source, 0, 0, slot, 0, 0, 0, 0))
         for key, slot in where.items():
             if key not in owner and key not in self.constants:
                 self.free.append(slot)
@@ -269,9 +278,9 @@ class _Planner:
             slot = owner[node.key] if node.key in owner else self._take()
             where[node.key] = slot
             if node.operator == "field":
-                level.rows.append((machine.LOAD, self.fields.index(str(node.params[0][1])), 0, 0, slot, 0, 0, 0))
+                level.rows.append((machine.LOAD, self.fields.index(str(node.params[0][1])), 0, 0, slot, 0, 0, 0, 0))
             else:
-                level.rows.append((machine.WIDE_LOAD, self.wide[node.key], 0, 0, slot, 0, 0, 0))
+                level.rows.append((machine.WIDE_LOAD, self.wide[node.key], 0, 0, slot, 0, 0, 0, 0))
         return where[node.key]
 
     def _release(self, inputs: tuple[Expression, ...], remaining: dict[str, int], where: dict[str, int], owner: dict[str, int]) -> None:

@@ -246,7 +246,7 @@ class Program:
         """An operator that the machine does not know, called for all columns at once."""
         spec, arguments, (first, last) = step.spec, step.arguments, self._plan.state[step.key]
         panel, state = chunk.panel, self._state[first:last]
-        seen, places = self.rows_seen.astype(np.float64), np.empty(panel.shape[1], np.int64)
+        seen, places = self.rows_seen + float(step.phase), np.empty(panel.shape[1], np.int64)
         opens, here = np.empty(panel.shape, np.bool_), np.empty(panel.shape, np.bool_)
         blocks.load_present(panel.present, panel.session, self._last_session.copy(), here, opens)
         if spec.kind is Kind.ELEMENTWISE:

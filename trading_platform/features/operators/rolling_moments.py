@@ -3,8 +3,9 @@
 The bars of a column are cut into blocks of n. While a block fills, ring row p takes its p-th value; rows above p still hold suffix
 aggregates of the previous block, so the window at p is (suffix of the previous block from p + 1) merged with (the current block so far).
 When the block is full, one pass from its end turns its values into suffix aggregates in place. A 1e300 or a NaN leaves no trace once it has
-left the window. A cold ring holds NaN, so the window is undefined until it is full. Aligned rows are done as vectors, short loops of few
-arrays each so that the compiler sees they do not overlap; otherwise each cell stands at its column's place. Same arithmetic, same bits.
+left the window. All that is cold is NaN, so a window is undefined until it is full, wherever in a block it begins: plan.phase_of lets every
+operator begin elsewhere, so that not all blocks are full in the same live row. Aligned rows are done as vectors, short loops of few arrays
+each so that the compiler sees they do not overlap; otherwise each cell stands at its column's place. Same arithmetic, same bits.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def sums(present, seen, aligned, places, lo, state, x, n, divisor, out):
         p = int(place_of_next(seen[0], n))
         for t in range(rows):
             values, result, cells, suffix = x[t], out[t], state[p, lo:hi], state[p + 1, lo:hi]
+            if p == 0:
+                running[:] = 0.0
             for s in range(width):
                 total = running[s] + values[s]
                 running[s], cells[s] = total, values[s]
@@ -78,7 +81,8 @@ def sums(present, seen, aligned, places, lo, state, x, n, divisor, out):
     for t in range(rows):
         values, result, here = x[t], out[t], present[t]
         for s in range(width):
-            running[s] = running[s] + values[s] if here[s] else running[s]
+            total = (0.0 if places[s] < stride else running[s]) + values[s]
+            running[s] = total if here[s] else running[s]
         for s in range(width):
             i = places[s]
             suffix[s], cells[i] = cells[i + stride], values[s]  # of an absent bar: the place is free until its bar comes
@@ -143,6 +147,8 @@ def variance(present, seen, aligned, places, lo, state, x, n, root, out):
         p = int(place_of_next(seen[0], n))
         for t in range(rows):
             values, result, inverse = x[t], out[t], 1.0 / (p + 1.0)
+            if p == 0:
+                means[:], totals[:] = 0.0, 0.0
             for s in range(width):
                 means[s], totals[s] = welford(values[s], inverse, means[s], totals[s])
             cells = state[p, lo:hi]
@@ -170,7 +176,8 @@ def variance(present, seen, aligned, places, lo, state, x, n, root, out):
     for t in range(rows):
         values, result, here = x[t], out[t], present[t]
         for s in range(width):
-            mean, total = welford(values[s], 1.0 / (filled[s] + 1.0), means[s], totals[s])
+            mean, total = (0.0, 0.0) if filled[s] == 0.0 else (means[s], totals[s])
+            mean, total = welford(values[s], 1.0 / (filled[s] + 1.0), mean, total)
             means[s], totals[s] = mean if here[s] else means[s], total if here[s] else totals[s]
         for s in range(width):
             i = places[s]
@@ -193,11 +200,11 @@ def variance(present, seen, aligned, places, lo, state, x, n, root, out):
 
 
 def _sum_state(params: Params) -> tuple[float, ...]:
-    return (NAN,) * int(params["n"]) + (0.0, 0.0)
+    return (NAN,) * int(params["n"]) + (0.0, NAN)
 
 
 def _variance_state(params: Params) -> tuple[float, ...]:
-    return (NAN,) * (2 * int(params["n"])) + (0.0, 0.0)
+    return (NAN,) * (2 * int(params["n"]) + 2)
 
 
 def _windowed(name: str, run: Callable[..., int], summary: str, cold: ColdOf, extra: ExtraOf) -> Operator:

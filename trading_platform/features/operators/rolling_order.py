@@ -217,7 +217,7 @@ def sorted_window(present, seen, aligned, places, lo, state, x, n, q, out):
 
 
 def _extreme_state(params: Params) -> tuple[float, ...]:
-    return (NAN,) * int(params["n"]) + (0.0,)
+    return (NAN,) * (int(params["n"]) + 1)
 
 
 def _age_state(params: Params) -> tuple[float, ...]:

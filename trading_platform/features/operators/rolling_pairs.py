@@ -92,6 +92,8 @@ def aligned_pairs(seen, lo, state, x, y, n, mode, out):
         result, q = out[t], p + 1
         copy_row(x[t], state[p, lo:hi])
         copy_row(y[t], state[n + p, lo:hi])
+        if p == 0:
+            block[:, lo:hi] = 0.0
         add_row(1.0 / q, x[t], y[t], block, lo, hi, fresh)
         if q == n:
             for s in range(width):
@@ -128,6 +130,8 @@ def pairs(present, seen, aligned, places, lo, state, x, y, n, mode, out):
             p, u, v = places[s], x[t, s], y[t, s]
             state[p, c], state[n + p, c] = u, v
             q = p + 1
+            if p == 0:
+                block[:, c] = 0.0
             mx, my, xx, yy, xy = with_pair(1.0 / q, u, v, block[0, c], block[1, c], block[2, c], block[3, c], block[4, c])
             block[0, c], block[1, c], block[2, c], block[3, c], block[4, c] = mx, my, xx, yy, xy
             if q == n:
@@ -154,7 +158,7 @@ def close_pairs(state, c, n):
 
 
 def _state(params: Params) -> tuple[float, ...]:
-    return (NAN,) * (5 * int(params["n"])) + (0.0,) * 5
+    return (NAN,) * (5 * int(params["n"]) + 5)
 
 
 def _paired(name: str, mode: int, summary: str) -> Operator:

@@ -96,6 +96,8 @@ def aligned_shape(seen, lo, state, x, n, fourth, out):
     for t in range(rows):
         result, q = out[t], p + 1
         copy_row(x[t], state[p, lo:hi])
+        if p == 0:
+            block[:, lo:hi] = 0.0
         add_row(float(p), x[t], block, lo, hi, fresh)
         if q == n:
             for s in range(width):
@@ -131,6 +133,8 @@ def shape(present, seen, aligned, places, lo, state, x, n, fourth, out):
                 continue
             p, v = places[s], x[t, s]
             state[p, c] = v
+            if p == 0:
+                block[:, c] = 0.0
             mean, m2, m3, m4 = merge(float(p), block[0, c], block[1, c], block[2, c], block[3, c], 1.0, v, 0.0, 0.0, 0.0)
             block[0, c], block[1, c], block[2, c], block[3, c] = mean, m2, m3, m4
             q = p + 1
@@ -158,7 +162,7 @@ def close_shape(state, c, n):
 
 
 def _state(params: Params) -> tuple[float, ...]:
-    return (NAN,) * (4 * int(params["n"])) + (0.0,) * 4
+    return (NAN,) * (4 * int(params["n"]) + 4)
 
 
 OPERATORS = (

@@ -37,6 +37,8 @@ def trend(present, seen, aligned, places, lo, state, x, n, mode, out):
                 out[t, s] = NAN
                 continue
             p, v = places[s], x[t, s]
+            if p == 0:
+                block[:, c] = 0.0
             mean, xx, xt = block[0, c], block[1, c], block[2, c]
             state[p, c] = v
             q = p + 1
@@ -90,6 +92,8 @@ def decay(present, seen, aligned, places, lo, state, x, n, out):
                 out[t, s] = NAN
                 continue
             p, v = places[s], x[t, s]
+            if p == 0:
+                totals[c], placed[c] = 0.0, 0.0
             state[p, c] = v
             totals[c] += v
             placed[c] += p * v
@@ -115,11 +119,11 @@ def close_decay(state, c, n):
 
 
 def _trend_state(params: Params) -> tuple[float, ...]:
-    return (NAN,) * (3 * int(params["n"])) + (0.0,) * 3
+    return (NAN,) * (3 * int(params["n"]) + 3)
 
 
 def _decay_state(params: Params) -> tuple[float, ...]:
-    return (NAN,) * int(params["n"]) + (0.0,) * 3
+    return (NAN,) * int(params["n"]) + (0.0, NAN, NAN)
 
 
 def _regression(name: str, mode: int, summary: str) -> Operator:
