@@ -21,7 +21,7 @@ from trading_platform.features.operators import (
     session,
 )
 from trading_platform.features.operators import elementwise as cell
-from trading_platform.features.operators.kernel import inlined, kernel
+from trading_platform.features.operators.kernel import kernel, pasted
 
 BLOCK_COLUMNS = 256  # long vectors
 BLOCK_CELLS = 4 * BLOCK_COLUMNS  # a slot of 8 KiB: what one step reads and writes fits the first cache
@@ -75,7 +75,7 @@ CODES = {
 """The code of each kernel that the machine runs; an operator with another kernel is called by the program at full width."""
 
 
-@inlined
+@pasted
 def run_elementwise(code, x, y, z, u, v, out):
     """One step on single cells; u, v: its parameters. Returns how many infinities it made undefined."""
     if code == ADD:
@@ -113,7 +113,7 @@ def run_elementwise(code, x, y, z, u, v, out):
     return cell.where(x, y, z, out)
 
 
-@inlined
+@pasted
 def run_window(code, present, seen, aligned, places, lo, state, x, y, n, u, out):
     """One step over the last present bars; n: its window, u: its further parameter. Returns how many infinities it made undefined."""
     if code == LAG:
@@ -143,7 +143,7 @@ def run_window(code, present, seen, aligned, places, lo, state, x, y, n, u, out)
     return rolling_trend.decay(present, seen, aligned, places, lo, state, x, n, out)
 
 
-@inlined
+@pasted
 def run_session(code, present, opens, lo, state, x, u, out):
     """One step within the exchange session; u: its parameter. Returns how many infinities it made undefined."""
     if code == RUNNING_SUM:
@@ -157,7 +157,7 @@ def run_session(code, present, opens, lo, state, x, u, out):
     return session.bars_since_open(present, opens, lo, state, out)
 
 
-@inlined
+@pasted
 def run_clock(code, present, minutes, steps, lo, state, x, n, u, v, out):
     """One step that knows the time; n, u, v: its parameters. Returns how many infinities it made undefined."""
     if code == SUM_OVER:
@@ -171,7 +171,8 @@ def run_clock(code, present, minutes, steps, lo, state, x, n, u, v, out):
 def run_steps(table, numbers, fields, wide, minutes, steps, start, lo, present, opens, seen, shifted, aligned, places, state, values):
     """The whole table over one block, from row `start` and column `lo` of the chunk. Returns how many infinities it made undefined.
 
-    shifted (w,) float64: scratch, for windows count from their own phase (plan.phase_of).
+    shifted (w,) float64: scratch, for windows count from their own phase (plan.phase_of). Never pasted into its caller: that holds the
+    arrays which are borrowed here.
     """
     table, numbers, wide = unowned(table), unowned(numbers), unowned(wide)
     present, opens, seen, places = unowned(present), unowned(opens), unowned(seen), unowned(places)

@@ -39,6 +39,7 @@ LARGEST = float(np.finfo(np.float64).max)
 NAN = math.nan
 
 kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
+pasted = numba.njit(nogil=True, error_model="numpy", inline="always")  # becomes part of its caller before that is compiled
 inlined = numba.njit(nogil=True, error_model="numpy", forceinline=True)  # for kernels so short that a call would cost as much
 
 
