@@ -272,7 +272,8 @@ class Program:
 
     def state_bytes(self) -> bytes:
         """The whole state as one .npz (feature hash, instrument axis, rows and sessions seen); equal states give equal bytes."""
-        arrays = {key: self._state_of(key) for key, (first, last) in self._plan.state.items() if last > first}
+        kept = {key: self._state_of(key) for key, (first, last) in self._plan.state.items() if last > first}
+        arrays = {key: np.where(np.isnan(state), np.nan, state) for key, state in kept.items()}  # a NaN's sign depends on how it was made
         version, newest = self.feature_set.hash, (self._timeframe, self._last_timestamp, self._session, self._session_start)
         return states.encode(states.ProgramState(version, self.instrument_ids, *newest, self.rows_seen, self._last_session, arrays))
 

@@ -6,7 +6,7 @@ place in a wall-clock window as empty ones. The session's minutes count from its
 
 from __future__ import annotations
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, defined, is_infinite, kernel
+from trading_platform.features.operators.kernel import LARGEST, NAN, Kind, Operator, Params, defined, is_infinite, kernel
 from trading_platform.features.operators.rolling_moments import close_sums
 
 
@@ -64,17 +64,18 @@ def minute_of_session(present, minutes, steps, lo, state, out):
 def same_minute_mean(present, minutes, steps, lo, state, x, n, slots, weight, out):
     """Exponential mean of x at this minute of earlier sessions. state: a mean for each of `slots` minutes, then how many made it (<= n)."""
     rows, width = x.shape
-    slots = int(slots)
+    slots, made = int(slots), 0
     for t in range(rows):
         slot = min(int(minutes[t]), slots - 1)
         means, counts = state[slot, lo : lo + width], state[slots + slot, lo : lo + width]
         for s in range(width):
             v, k = x[t, s], counts[s]
             out[t, s] = means[s] if present[t, s] and k > 0.0 else NAN
-            if v == v:
-                means[s] += (weight if k >= n else 1.0 / (k + 1.0)) * (v - means[s])
-                counts[s] = min(k + 1.0, float(n))
-    return 0
+            new = means[s] + (weight if k >= n else 1.0 / (k + 1.0)) * (v - means[s])
+            made += is_infinite(new)
+            if abs(new) <= LARGEST:
+                means[s], counts[s] = new, min(k + 1.0, float(n))
+    return made
 
 
 def _sum_state(params: Params) -> tuple[float, ...]:

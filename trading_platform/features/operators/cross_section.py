@@ -163,7 +163,7 @@ def between(ascending, place):
     below = min(int(place), ascending.size - 2) if ascending.size > 1 else 0
     above = min(below + 1, ascending.size - 1)
     share = place - below
-    return ascending[below] * (1.0 - share) + ascending[above] * share
+    return ascending[below] * (1.0 - share) + ascending[above] * share + 0.0  # never -0.0, whichever zero came first
 
 
 @kernel
@@ -203,7 +203,7 @@ def neutralize(member, x, y, out):
             others[k] = y[t, columns[k]]
         mine, theirs = values[:count] - mean_of(values[:count]), others - mean_of(others)
         spread = mean_of(theirs * theirs)
-        slope = mean_of(mine * theirs) / spread if spread > 0.0 else 0.0
+        slope = mean_of(mine * theirs) / spread if spread > 0.0 else (0.0 if others.min() == others.max() else NAN)
         for k in range(count):
             v = mine[k] - slope * theirs[k]
             made += is_infinite(v)

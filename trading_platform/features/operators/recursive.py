@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from trading_platform.features.operators.kernel import NAN, Kind, Operator, Params, advance, all_but_one, begin, kernel, place_of_next
+from trading_platform.features.operators.kernel import (
+    LARGEST,
+    NAN,
+    Kind,
+    Operator,
+    Params,
+    advance,
+    all_but_one,
+    begin,
+    is_infinite,
+    kernel,
+    place_of_next,
+)
 
 
 @kernel
@@ -54,7 +66,7 @@ def smooth(present, seen, aligned, places, lo, state, x, n, weight, out):
     """state: the smoothed value, how many defined inputs made it (at most n). Seeded by the mean of the first n."""
     rows, width = x.shape
     values, counts = state[0, lo : lo + width], state[1, lo : lo + width]
-    warm = True
+    warm, made = True, 0
     for s in range(width):
         warm = warm and counts[s] == n
     if warm:
@@ -63,20 +75,26 @@ def smooth(present, seen, aligned, places, lo, state, x, n, weight, out):
             for s in range(width):
                 v, old = inputs[s], values[s]
                 new = old + weight * (v - old)
-                values[s] = new if v == v else old
+                made += is_infinite(new)
+                result[s] = NAN if abs(new) > LARGEST or not here[s] else (new if v == v else old)
             for s in range(width):
-                result[s] = values[s] if here[s] else NAN
-        return 0
+                v, old = inputs[s], values[s]
+                new = old + weight * (v - old)
+                values[s] = new if abs(new) <= LARGEST else old
+        return made
     for t in range(rows):
         for s in range(width):
             v, k = x[t, s], counts[s]
             if v == v:
-                k = min(k + 1.0, n + 1.0)
-                values[s] += (weight if k > n else 1.0 / k) * (v - values[s])
-                k = min(k, float(n))
-                counts[s] = k
+                new = values[s] + (weight if k + 1.0 > n else 1.0 / (k + 1.0)) * (v - values[s])
+                if abs(new) > LARGEST:
+                    out[t, s] = NAN
+                    made += 1
+                    continue
+                k = min(k + 1.0, float(n))
+                values[s], counts[s] = new, k
             out[t, s] = values[s] if present[t, s] and k == n else NAN
-    return 0
+    return made
 
 
 def _ring(params: Params) -> tuple[float, ...]:

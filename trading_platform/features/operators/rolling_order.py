@@ -19,6 +19,7 @@ from trading_platform.features.operators.kernel import (
     all_but_one,
     begin,
     defined,
+    is_infinite,
     kernel,
     place_of_next,
 )
@@ -194,7 +195,7 @@ def sorted_window(present, seen, aligned, places, lo, state, x, n, q, out):
     """Linearly interpolated quantile q. state: n ring rows, n rows of their values ascending (undefined: infinite), an infinite row."""
     rows, width = x.shape
     stride, ring, ordered = state.shape[1], state.reshape(state.size), state[n:]
-    old, new, place = np.empty(width), np.empty(width), q * (n - 1)
+    old, new, place, made = np.empty(width), np.empty(width), q * (n - 1), 0
     i = min(int(place), n - 1)
     share, low, high = place - i, ordered[i, lo : lo + width], ordered[min(i + 1, n - 1), lo : lo + width]
     last = ordered[n - 1, lo : lo + width]
@@ -209,11 +210,13 @@ def sorted_window(present, seen, aligned, places, lo, state, x, n, q, out):
         take_higher(ordered, lo, n, old, new)
         take_lower(ordered, lo, n, old, new)
         for s in range(width):
-            result[s] = low[s] + share * (high[s] - low[s]) if here[s] & (last[s] < INFINITY) else NAN
+            v = low[s] + share * (high[s] - low[s]) if here[s] & (last[s] < INFINITY) else NAN
+            made += is_infinite(v)
+            result[s] = defined(v)
         advance(here, stride, n * stride, places)
         for s in range(width):
             places[s] -= n * stride if places[s] >= n * stride else 0
-    return 0
+    return made
 
 
 def _extreme_state(params: Params) -> tuple[float, ...]:
