@@ -76,7 +76,8 @@ def test_rows_that_are_not_newer_are_refused_and_change_nothing() -> None:
     program = Program(registry.feature_set("core"), panel.instrument_ids)
     program.step(panel)
     before = program.state_bytes()
-    later = replace(panel, timestamp=panel.timestamp + 10**15, known_at=panel.known_at + 10**15)
+    shifted = {"timestamp": panel.timestamp + 10**15, "known_at": panel.known_at + 10**15, "session": panel.session + 100}
+    later = replace(panel, **shifted)
     with pytest.raises(InputError, match="not newer"):
         program.step(panel.rows(19, 20))
     with pytest.raises(InputError, match="1Day panel after 1Min"):

@@ -310,7 +310,6 @@ def test_what_cannot_be_neutralized_is_undefined(scale: float) -> None:
     assert (np.isnan(left) | (np.abs(left) < 1e-9)).all()
 
 
-@pytest.mark.xfail(strict=True, reason="order within a step is checked, order between steps only by timestamp")
 @pytest.mark.parametrize("wrong", ["same bar", "earlier session"])
 def test_rows_of_two_steps_obey_the_order_of_one(wrong: str) -> None:
     panel = clean_panel(6, 20, 2)

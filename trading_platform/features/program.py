@@ -209,8 +209,19 @@ class Program:
         if panel.shape[0] and self._last_timestamp and panel.timestamp[0] <= self._last_timestamp:
             what = f"row {panel.timestamp[0]} is not newer than the last one seen ({self._last_timestamp})"
             raise InputError(what, where, "state advances once per row: feed only newer rows")
+        early = self._last_timestamp and panel.timeframe == self._timeframe and panel.shape[0] and self._within_last_bar(panel)
+        if early:
+            what = f"row {panel.timestamp[0]} of session {panel.session[0]} lies within the bar or before the session of the last one seen"
+            raise InputError(what, where, "feed one row per bar, sessions ascending")
         if self._timeframe and panel.timeframe != self._timeframe:
             raise InputError(f"a {panel.timeframe} panel after {self._timeframe} rows", where, "use one program per timeframe")
+
+    def _within_last_bar(self, panel: Panel) -> bool:
+        """Panel.check's order of rows, across two steps."""
+        session = int(panel.session[0])
+        if panel.timeframe == "1Day":
+            return session <= self._session
+        return session < self._session or int(panel.timestamp[0]) - self._last_timestamp < TIMEFRAME_NS[panel.timeframe]
 
     def _strips(self, rows: int) -> list[tuple[int, int]]:
         """Columns per call of the machine: few rows are not worth a second thread."""
