@@ -14,6 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,23 +103,32 @@ class Journal:
         self._thread.start()
 
     def _open(self) -> sqlite3.Connection:
-        fresh = not self.path.exists()
+        if not self.path.exists():
+            self._create()
         try:
             db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
-            if version not in (0, SCHEMA_VERSION):
-                raise CorruptionError(
-                    f"the journal has schema {version}, expected {SCHEMA_VERSION}", str(self.path), "use the runner that wrote it"
-                )
-            db.executescript(DDL)
-            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
             raise CorruptionError(f"not a journal: {error}", str(self.path), "restore the journal from its backup") from error
-        if fresh:
-            _sync_folder(self.path.parent)  # the file's name must survive a power cut as its content does
+        if version != SCHEMA_VERSION:
+            raise CorruptionError(
+                f"the journal has schema {version}, expected {SCHEMA_VERSION}", str(self.path), "use the runner that wrote it"
+            )
         return db
+
+    def _create(self) -> None:
+        """Under another name first: a reader that finds the file finds its table, and a crash leaves no journal without one."""
+        new = self.path.with_name(f"{self.path.name}.new")
+        for left in (new, *(new.with_name(new.name + end) for end in ("-wal", "-shm"))):
+            left.unlink(missing_ok=True)
+        with closing(sqlite3.connect(new, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(DDL)
+            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        os.replace(new, self.path)
+        _sync_folder(self.path.parent)  # the file's name must survive a power cut as its content does
 
     def _head(self) -> tuple[int, str]:
         row = self._db.execute("SELECT seq, hash FROM record ORDER BY seq DESC LIMIT 1").fetchone()

@@ -16,7 +16,7 @@ import pytest
 from live_runner.journal import AccountLock, Entry, Journal
 from live_runner.kill_points import KillPoint
 from trading_platform.contracts.errors import CorruptionError, InputError
-from trading_platform.contracts.journal import JournalReader, Kind, record_hash
+from trading_platform.contracts.journal import DDL, GENESIS, JournalReader, Kind, record_hash
 
 SESSION = "demo/paper/2014-01-02/1"
 
@@ -100,6 +100,19 @@ def test_commits_that_wait_together_share_a_transaction_and_stay_in_order(tmp_pa
     with journal.reader() as reader:
         assert reader.verify() == 400
     journal.close()
+
+
+def test_a_journal_that_could_not_be_made_whole_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader looks as soon as the file is there, so it must never be there without its table."""
+    path = tmp_path / "journal.sqlite"
+    with monkeypatch.context() as broken:
+        broken.setattr("live_runner.journal.DDL", DDL.split(";")[0] + "; CREATE TABLE")
+        with pytest.raises(sqlite3.OperationalError):
+            Journal(path)
+    assert not path.exists()
+    Journal(path).close()
+    with JournalReader(path) as reader:
+        assert reader.head() == (0, GENESIS)
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
