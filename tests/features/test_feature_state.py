@@ -14,6 +14,7 @@ from feature_panels import adversarial_panel, clean_panel, compute, every_operat
 
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.panel import Panel
+from trading_platform.features import state as states
 from trading_platform.features.catalog import registry
 from trading_platform.features.expression import Expression, adj, ema, field, lag, log, mean, std
 from trading_platform.features.operators import kernel as kernels
@@ -149,13 +150,16 @@ def test_the_state_of_another_version_is_refused() -> None:
         new.load_state(old.state_bytes())
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "not a zip"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "not a zip", "a third axis"])
 def test_damaged_bytes_are_refused_and_change_nothing(damage: str) -> None:
     panel = clean_panel(8, 30, 2)
     program = Program(registry.feature_set("core"), panel.instrument_ids)
     program.step(panel)
     good = program.state_bytes()
+    saved = states.decode(good)
+    cubes = {key: array[None] for key, array in saved.arrays.items()}
     bad = {"truncated": good[: len(good) // 2], "empty": b"", "not a zip": b"x" * 99}
+    bad["a third axis"] = states.encode(replace(saved, arrays=cubes))
     with pytest.raises(CorruptionError):
         program.load_state(bad[damage])
     assert program.state_bytes() == good

@@ -83,9 +83,10 @@ def test_what_a_panel_or_an_operator_makes_infinite_is_counted_once() -> None:
     panel.fields["high"][3:5, 0] = 1.7e308
     gap = panel.present.copy()
     gap[0, 3] = False
+    features = {"a": -field("close"), "b": sum_(field("high"), 2), "c": cs_rank(field("volume")) + field("close")}  # close: in two levels
     for given in (panel, without(panel, gap)):  # aligned and general
-        running = Program(FeatureSet("c", "test", {"a": -field("close"), "b": sum_(field("high"), 2)}), panel.instrument_ids)
-        running.step(given, np.empty((30, 4, 2)))
+        running = Program(FeatureSet("c", "test", features), panel.instrument_ids)
+        running.step(given, np.empty((30, 4, 3)))
         assert running.undefined_count == 3
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trading_platform.features.operators.kernel import LARGEST, NAN, kernel
+from trading_platform.features.operators.kernel import LARGEST, NAN, copy_row, kernel
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 CACHE_LINE = 64
@@ -22,20 +22,42 @@ def aligned(size: int) -> NDArray[np.float64]:
 
 
 @kernel
-def load_present(source, session, days, present, opens):
-    """Copy a block of the presence mask; mark each column's first bar of a session. Returns True if every cell is present.
+def load_columns(values, columns, out):
+    """Copy `columns` (w,) uint64 of rows (t, S) into a block (t, w)."""
+    first, near = int(columns[0]), columns[-1] - columns[0] + 1 == columns.size
+    for t in range(out.shape[0]):
+        source, result = values[t], out[t]
+        if near:
+            copy_row(source[first : first + columns.size], result)
+        else:
+            for s in range(result.size):
+                result[s] = source[columns[s]]
+
+
+@kernel
+def store_columns(values, columns, out):
+    """Copy a block (t, w) to `columns` (w,) uint64 of rows (t, S)."""
+    for t in range(values.shape[0]):
+        source, target = values[t], out[t]
+        for s in range(source.size):
+            target[columns[s]] = source[s]
+
+
+@kernel
+def load_present(source, columns, session, days, present, opens):
+    """Copy `columns` (w,) uint64 of a presence mask; mark each column's first bar of a session. Returns True if every cell is present.
 
     session (t,) int64: day numbers. days (w,) int64: day of each column's last bar, advanced in place.
     """
+    load_columns(source, columns, present)
     rows, width = present.shape
     absent = 0
     for t in range(rows):
-        cells, here, opening, day = source[t], present[t], opens[t], session[t]
+        here, opening, day = present[t], opens[t], session[t]
         for s in range(width):
-            here[s] = cells[s]
-            absent += 0 if cells[s] else 1
-            opening[s] = cells[s] & (days[s] != day)
-            days[s] = day if cells[s] else days[s]
+            absent += 0 if here[s] else 1
+            opening[s] = here[s] & (days[s] != day)
+            days[s] = day if here[s] else days[s]
     return absent == 0
 
 
@@ -50,13 +72,14 @@ def note_bars(present, session, rows_seen, last_session):
 
 
 @kernel
-def load_field(values, start, lo, present, out):
-    """Copy a block of a (T, S) field from row `start` and column `lo`. Absent cells and infinities become NaN; infinities are counted."""
+def load_field(values, columns, present, out):
+    """Copy `columns` (w,) uint64 of a field's rows (t, S). Absent cells and infinities become NaN; infinities are counted."""
+    load_columns(values, columns, out)
     made = 0
     for t in range(out.shape[0]):
-        source, here, result = values[start + t, lo : lo + out.shape[1]], present[t], out[t]
+        here, result = present[t], out[t]
         for s in range(result.size):
-            v = source[s]
+            v = result[s]
             made += here[s] & (abs(v) > LARGEST)
             result[s] = v if here[s] & (abs(v) <= LARGEST) else NAN
     return made
@@ -75,8 +98,8 @@ def keep_within(values, largest):
 
 
 @kernel
-def write_features(stack, out):
-    """Write F blocks (F, t, w) into a (t, w, F) part of the feature matrix, casting to its dtype.
+def write_features(stack, columns, out):
+    """Write F blocks (F, t, w) into `columns` (w,) uint64 of rows (t, S, F) of the feature matrix, casting to its dtype.
 
     Eight features at a time: each pass writes neighbouring cells of the matrix and reads eight streams.
     """
@@ -88,10 +111,10 @@ def write_features(stack, out):
             a, b, c, d = stack[f, t], stack[f + 1, t], stack[f + 2, t], stack[f + 3, t]
             e, g, h, i = stack[f + 4, t], stack[f + 5, t], stack[f + 6, t], stack[f + 7, t]
             for s in range(width):
-                cells = target[s, f : f + 8]
+                cells = target[columns[s], f : f + 8]
                 cells[0], cells[1], cells[2], cells[3] = a[s], b[s], c[s], d[s]
                 cells[4], cells[5], cells[6], cells[7] = e[s], g[s], h[s], i[s]
         for f in range(eights, count):
             rest = stack[f, t]
             for s in range(width):
-                target[s, f] = rest[s]
+                target[columns[s], f] = rest[s]

@@ -168,27 +168,30 @@ def run_clock(code, present, minutes, steps, lo, state, x, n, u, v, out):
 
 
 @kernel
-def run_steps(table, numbers, fields, wide, minutes, steps, start, lo, present, opens, seen, shifted, aligned, places, state, values):
-    """The whole table over one block, from row `start` and column `lo` of the chunk. Returns how many infinities it made undefined.
+def run_steps(
+    table, numbers, fields, wide, minutes, steps, start, columns, lo, present, opens, seen, shifted, aligned, places, state, values
+):  # fmt: skip
+    """The whole table over one block: the chunk's `columns` from row `start`, the state's from `lo`. Returns how many infinities it made
+    undefined.
 
     shifted (w,) float64: scratch, for windows count from their own phase (plan.phase_of). Never pasted into its caller: that holds the
     arrays which are borrowed here.
     """
     table, numbers, wide = unowned(table), unowned(numbers), unowned(wide)
     present, opens, seen, places = unowned(present), unowned(opens), unowned(seen), unowned(places)
-    state, values, minutes, steps = unowned(state), unowned(values), unowned(minutes), unowned(steps)
+    state, values, minutes, steps, columns = unowned(state), unowned(values), unowned(minutes), unowned(steps), unowned(columns)
     made, flat = 0, values.reshape(values.shape[0], present.size)
-    stop, hi, shifted = start + present.shape[0], lo + present.shape[1], unowned(shifted)
+    stop, shifted = start + present.shape[0], unowned(shifted)
     for k in range(table.shape[0]):
         code, a, b, c, to, first, last, at, phase = table[k]
         if code == LOAD:
-            made += blocks.load_field(array_at(fields[a], wide.shape[1], wide.shape[2]), start, lo, present, values[to])
+            made += b * blocks.load_field(array_at(fields[a], wide.shape[1], wide.shape[2])[start:stop], columns, present, values[to])
         elif code == COPY:
             values[to] = values[a]
         elif code == WIDE_LOAD:
-            values[to] = wide[a, start:stop, lo:hi]
+            blocks.load_columns(wide[a, start:stop], columns, values[to])
         elif code == WIDE_STORE:
-            wide[to, start:stop, lo:hi] = values[a]
+            blocks.store_columns(values[a], columns, wide[to, start:stop])
         elif code <= WHERE:
             made += run_elementwise(code, flat[a], flat[b], flat[c], numbers[at], numbers[at + 1], flat[to])
         elif code <= DECAY:
@@ -216,41 +219,43 @@ def one_number(values):
 @kernel
 def advance(
     table, numbers, constants, slots, fields, present, sessions, minutes, steps, rows_seen, last_session, state, wide, work, narrow, broad,
-    lo, hi,
+    columns,
 ):  # fmt: skip
-    """Run one table over a strip: all T rows of a chunk, its columns lo..hi-1.
+    """Run one table over a strip: all T rows of a chunk, some of its columns.
 
+    columns (W,) uint64: their places in the chunk; rows_seen, last_session (W,) and the state (R, >= W) are those of the strip.
     table, numbers, constants, slots: see plan. fields (.,) int64: addresses of the chunk's fields, each float64 (T, S). present (T, S),
-    sessions (T,), minutes (T,), steps (T + 1,), wide (., T, S): the chunk's, see operators.kernel. rows_seen, last_session (S,) int64: as
-    of the row before the chunk; not written. state (R, >= S): advanced. work: float64 scratch for `slots` blocks. narrow, broad (T, S, F):
+    sessions (T,), minutes (T,), steps (T + 1,), wide (., T, S): the chunk's, see operators.kernel. rows_seen, last_session int64: as
+    of the row before the chunk; not written. state: advanced. work: float64 scratch for `slots` blocks. narrow, broad (T, S, F):
     float32 or float64 feature matrix; the one not wanted (and before the last level both) has F = 0. Returns how many infinities were made
     undefined.
     """
     rows, made = present.shape[0], 0
-    width = hi - lo if rows == 1 else min(hi - lo, BLOCK_COLUMNS)
-    height = max(1, work.size // (slots * width))
-    for a in range(lo, hi, width):
-        b = min(a + width, hi)
+    width = columns.size if rows == 1 else min(columns.size, BLOCK_COLUMNS)
+    height = max(1, BLOCK_CELLS // width)
+    for a in range(0, columns.size, width):
+        b = min(a + width, columns.size)
+        these = columns[a:b]
         seen, shifted = rows_seen[a:b].astype(np.float64), np.empty(b - a)
         days, places = last_session[a:b].copy(), np.empty(b - a, np.int64)
         for start in range(0, rows, height):
             stop = min(start + height, rows)
             shape = (stop - start, b - a)
             here, opens = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
-            dense = blocks.load_present(present[start:stop, a:b], sessions[start:stop], days, here, opens)
+            dense = blocks.load_present(present[start:stop], these, sessions[start:stop], days, here, opens)
             aligned = dense and one_number(seen)
             values = work[: slots * shape[0] * shape[1]].reshape(slots, shape[0], shape[1])
             for k in range(constants.shape[0]):
                 values[int(constants[k, 0])] = constants[k, 1]
             made += run_steps(
-                table, numbers, fields, wide, minutes, steps, start, a, here, opens, seen, shifted, aligned, places, state, values
+                table, numbers, fields, wide, minutes, steps, start, these, a, here, opens, seen, shifted, aligned, places, state, values
             )
             if narrow.shape[2]:
                 stack = values[: narrow.shape[2]]
                 made += blocks.keep_within(stack, blocks.LARGEST_FLOAT32)
-                blocks.write_features(stack, narrow[start:stop, a:b])
+                blocks.write_features(stack, these, narrow[start:stop])
             if broad.shape[2]:
-                blocks.write_features(values[: broad.shape[2]], broad[start:stop, a:b])
+                blocks.write_features(values[: broad.shape[2]], these, broad[start:stop])
             for t in range(shape[0]):
                 cells = here[t]
                 for s in range(shape[1]):

@@ -122,7 +122,8 @@ class Level:
     """wide_steps: done first. rows: one step each: code, three inputs, output, first and last + 1 row of its state, place of its numbers,
     phase.
 
-    Inputs and output are slots; of LOAD the input is a field, of WIDE_LOAD the input and of WIDE_STORE the output is wide.
+    Inputs and output are slots; of WIDE_LOAD the input and of WIDE_STORE the output is wide. Of LOAD the input is a field, and the second
+    tells whether to count its infinities.
     """
 
     wide_steps: list[WideStep] = dataclass_field(default_factory=list)
@@ -173,6 +174,7 @@ class _Planner:
         self.free: list[int] = []
         self.slots = len(self.names)
         self.constants: dict[str, int] = {}
+        self.loaded: set[str] = set()
         self.numbers: list[float] = []
         self.cold: list[float] = []
         self.state: dict[str, tuple[int, int]] = {}
@@ -278,7 +280,9 @@ class _Planner:
             slot = owner[node.key] if node.key in owner else self._take()
             where[node.key] = slot
             if node.operator == "field":
-                level.rows.append((machine.LOAD, self.fields.index(str(node.params[0][1])), 0, 0, slot, 0, 0, 0, 0))
+                first = int(node.key not in self.loaded)  # later levels load it again, but its infinities count once
+                self.loaded.add(node.key)
+                level.rows.append((machine.LOAD, self.fields.index(str(node.params[0][1])), first, 0, slot, 0, 0, 0, 0))
             else:
                 level.rows.append((machine.WIDE_LOAD, self.wide[node.key], 0, 0, slot, 0, 0, 0, 0))
         return where[node.key]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -22,9 +20,10 @@ from trading_platform.features import plan as planning
 from trading_platform.features import state as states
 from trading_platform.features.expression import Expression
 from trading_platform.features.operators.kernel import Kind
+from trading_platform.features.strips import Columns, strips_of
 
-MIN_CELLS = 1 << 14  # rows x columns below which threads cost more than they save
 WIDE_CELLS = 1 << 22  # full-width values held at once: 32 MiB
+COPIES = 4  # steps times rows per state row from which copying the state does not show
 MINUTE_NS = 60_000_000_000
 NO_SESSION = np.iinfo(np.int64).min
 NO_MATRIX: dict[type, NDArray[Any]] = {kind: np.empty((0, 0, 0), kind) for kind in (np.float32, np.float64)}
@@ -93,6 +92,15 @@ class _Chunk:
     broad: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """Columns (W,) of a chunk that run together, and their state (R, >= W): a copy of its own where several threads run, because what one
+    thread reads ahead at the end of its columns another is just writing (measured: up to twice the time)."""
+
+    columns: Columns
+    state: NDArray[np.float64]
+
+
 class Program:
     """Computes a feature set for a fixed axis of instruments, row after row, with explicit state."""
 
@@ -111,7 +119,9 @@ class Program:
         self._plan = planning.compile_plan(feature_set.features)
         self._tables = [level.table for level in self._plan.levels]
         self._wide_steps = [level.wide_steps for level in self._plan.levels]
-        self._workspaces = threading.local()
+        self._foreign = any(step.spec.kind is not Kind.CROSS_SECTION for steps in self._wide_steps for step in steps)
+        size = self._plan.slots * max(machine.BLOCK_CELLS, _padded(len(self.instrument_ids)))
+        self._workspaces = list(blocks.aligned(threads * size).reshape(threads, size))
         self.reset()
 
     def reset(self) -> None:
@@ -124,6 +134,8 @@ class Program:
         self._session = NO_SESSION
         self._state = blocks.aligned(self._plan.cold.size * _padded(width)).reshape(self._plan.cold.size, _padded(width))
         self._state[:] = self._plan.cold[:, None]
+        self._everything = _Strip(np.arange(width, dtype=np.uint64), self._state)
+        self._torn = False
 
     def _state_of(self, key: str) -> NDArray[np.float64]:
         """A node's state, (rows, S), as a view."""
@@ -145,7 +157,7 @@ class Program:
 
         `out` (C-contiguous, float32 or float64) receives the result; without it a new float32 array does. Kernels and state are float64,
         the last write casts. Undefined and absent cells are NaN. Raises InputError, before anything advances, for another axis, a
-        missing field, rows that are not newer than the last one seen, or an unfitting `out`.
+        missing field, rows that are not newer than the last one seen, an unfitting `out`, or after a step that was interrupted.
         """
         self._check(panel)
         rows, width = panel.shape
@@ -155,7 +167,9 @@ class Program:
         if out.shape != shape or out.dtype not in (np.float32, np.float64) or not out.flags.c_contiguous:
             raise InputError(f"out is {out.dtype} {out.shape}", "Program.step", f"give a C-contiguous float32 or float64 array of {shape}")
         if rows:
+            self._torn = True
             self._advance(panel, out)
+            self._torn = False
         return out
 
     def _advance(self, panel: Panel, out: NDArray[Any]) -> None:
@@ -163,7 +177,7 @@ class Program:
         kept = self._plan.wide
         most = min(rows, max(1, WIDE_CELLS // (kept * width))) if kept else rows
         room = blocks.aligned(kept * most * width)
-        strips = self._strips(rows)
+        strips = self._strips(panel)
         with np.errstate(all="ignore"), nullcontext() if len(strips) == 1 else ThreadPoolExecutor(self._threads) as pool:
             run = map if pool is None else pool.map
             for top in range(0, rows, most):
@@ -173,14 +187,31 @@ class Program:
                     self._run_wide(index, chunk, run)
                     self.undefined_count += sum(run(partial(self._run_strip, index, chunk), strips))
                 self._note_rows(chunk)
+        for strip in strips:
+            if strip.state is not self._state:
+                self._state[:, strip.columns] = strip.state[:, : strip.columns.size]
+
+    def _strips(self, panel: Panel) -> list[_Strip]:
+        """One strip over the state itself where a copy would cost more than it saves, or where an operator works on all columns at once."""
+        steps = sum(len(table) for table in self._tables)
+        if self._foreign or panel.shape[0] * steps < COPIES * len(self._state):
+            return [self._everything]
+        strips = strips_of(panel.present, self.rows_seen, self._threads)
+        return [self._everything] if len(strips) == 1 else [self._strip_of(columns) for columns in strips]
+
+    def _strip_of(self, columns: Columns) -> _Strip:
+        width = _padded(columns.size)
+        state = blocks.aligned(len(self._state) * width).reshape(-1, width)
+        state[:, : columns.size] = self._state[:, columns]
+        return _Strip(columns, state)
 
     def _chunk(self, panel: Panel, out: NDArray[Any], room: NDArray[np.float64]) -> _Chunk:
         rows, width = panel.shape
         addresses = np.array([panel.fields[name].ctypes.data for name in self._plan.fields], np.int64)
         starts = np.full(rows, self._session_start)
         if panel.session[-1] != self._session:  # days ascend: otherwise every row is of the session before
-            for row in np.flatnonzero(np.diff(panel.session, prepend=self._session)):
-                starts[row:] = panel.timestamp[row]
+            opening = np.flatnonzero(np.diff(panel.session, prepend=self._session))
+            starts[opening[0] :] = np.repeat(panel.timestamp[opening], np.diff([*opening, rows]))
         step = TIMEFRAME_NS[panel.timeframe]
         steps = np.concatenate(([self._last_timestamp or panel.timestamp[0] - step], panel.timestamp)) // step
         wide = room[: self._plan.wide * rows * width].reshape(self._plan.wide, rows, width)
@@ -206,6 +237,8 @@ class Program:
                     f"the panel has no field {name}; needed by {users}", where, "assemble the field, or use a set without these features"
                 )
         panel.check(where, panel.instrument_ids)
+        if self._torn:
+            raise InputError("an earlier step was interrupted", where, "load a state, or reset the program and replay the bars")
         if panel.shape[0] and self._last_timestamp and panel.timestamp[0] <= self._last_timestamp:
             what = f"row {panel.timestamp[0]} is not newer than the last one seen ({self._last_timestamp})"
             raise InputError(what, where, "state advances once per row: feed only newer rows")
@@ -216,28 +249,17 @@ class Program:
         if self._timeframe and panel.timeframe != self._timeframe:
             raise InputError(f"a {panel.timeframe} panel after {self._timeframe} rows", where, "use one program per timeframe")
 
+    def _check_whole(self) -> None:
+        if self._torn:
+            where = f"feature set {self.feature_set.name}"
+            raise InputError("an earlier step was interrupted", where, "load a state, or reset the program and replay the bars")
+
     def _within_last_bar(self, panel: Panel) -> bool:
         """Panel.check's order of rows, across two steps."""
         session = int(panel.session[0])
         if panel.timeframe == "1Day":
             return session <= self._session
         return session < self._session or int(panel.timestamp[0]) - self._last_timestamp < TIMEFRAME_NS[panel.timeframe]
-
-    def _strips(self, rows: int) -> list[tuple[int, int]]:
-        """Columns per call of the machine: few rows are not worth a second thread."""
-        width = len(self.instrument_ids)
-        if self._threads == 1 or rows * width <= MIN_CELLS:
-            return [(0, width)]
-        columns = min(machine.BLOCK_COLUMNS, 8 * math.ceil(width / self._threads / 8))
-        return [(lo, min(lo + columns, width)) for lo in range(0, width, columns)]
-
-    def _scratch(self, rows: int, width: int) -> NDArray[np.float64]:
-        """This thread's room for the slots of a block."""
-        size = self._plan.slots * max(machine.BLOCK_CELLS, width if rows == 1 else 0)
-        held = getattr(self._workspaces, "held", None)
-        if held is None or held.size < size:
-            held = self._workspaces.held = blocks.aligned(size)
-        return held
 
     def _run_wide(self, index: int, chunk: _Chunk, run: Any) -> None:
         rows = chunk.panel.shape[0]
@@ -259,7 +281,7 @@ class Program:
         panel, state = chunk.panel, self._state[first:last]
         seen, places = self.rows_seen + float(step.phase), np.empty(panel.shape[1], np.int64)
         opens, here = np.empty(panel.shape, np.bool_), np.empty(panel.shape, np.bool_)
-        blocks.load_present(panel.present, panel.session, self._last_session.copy(), here, opens)
+        blocks.load_present(panel.present, self._everything.columns, panel.session, self._last_session.copy(), here, opens)
         if spec.kind is Kind.ELEMENTWISE:
             made = spec.kernel(*(x.ravel() for x in inputs), *arguments, out.ravel())
         elif spec.kind is Kind.WINDOW:
@@ -270,19 +292,25 @@ class Program:
             made = spec.kernel(here, opens, 0, state, *inputs, *arguments, out)
         self.undefined_count += made
 
-    def _run_strip(self, index: int, chunk: _Chunk, columns: tuple[int, int]) -> int:
-        lo, hi = columns
+    def _run_strip(self, index: int, chunk: _Chunk, strip: _Strip) -> int:
         last = index == len(self._tables) - 1
         narrow, broad = (chunk.narrow, chunk.broad) if last else (NO_MATRIX[np.float32], NO_MATRIX[np.float64])
-        plan, panel = self._plan, chunk.panel
-        work = self._scratch(panel.shape[0], hi - lo)
-        return machine.advance(
-            self._tables[index], plan.numbers, plan.constants, plan.slots, chunk.fields, panel.present, panel.session, chunk.minutes,
-            chunk.steps, self.rows_seen, self._last_session, self._state, chunk.wide, work, narrow, broad, lo, hi,
-        )  # fmt: skip
+        plan, panel, columns = self._plan, chunk.panel, strip.columns
+        work = self._workspaces.pop()
+        try:
+            return machine.advance(
+                self._tables[index], plan.numbers, plan.constants, plan.slots, chunk.fields, panel.present, panel.session, chunk.minutes,
+                chunk.steps, self.rows_seen[columns], self._last_session[columns], strip.state, chunk.wide, work, narrow, broad, columns,
+            )  # fmt: skip
+        finally:
+            self._workspaces.append(work)
 
     def state_bytes(self) -> bytes:
-        """The whole state as one .npz (feature hash, instrument axis, rows and sessions seen); equal states give equal bytes."""
+        """The whole state as one .npz (feature hash, instrument axis, rows and sessions seen); equal states give equal bytes.
+
+        Raises InputError after a step that was interrupted.
+        """
+        self._check_whole()
         kept = {key: self._state_of(key) for key, (first, last) in self._plan.state.items() if last > first}
         arrays = {key: np.where(np.isnan(state), np.nan, state) for key, state in kept.items()}  # a NaN's sign depends on how it was made
         version, newest = self.feature_set.hash, (self._timeframe, self._last_timestamp, self._session, self._session_start)

@@ -79,6 +79,6 @@ def decode(data: bytes) -> ProgramState:
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, OSError, NotImplementedError) as error:
         raise CorruptionError(f"not a feature state: {error}", "features.state", _FIX) from error
     for name, array in {"rows_seen": rows_seen, "last_session": last_session, **arrays}.items():
-        if array.shape[-1:] != (len(ids),):
+        if array.shape[-1:] != (len(ids),) or array.ndim != (1 if name in ("rows_seen", "last_session") else 2):
             raise CorruptionError(f"state array {name} has shape {array.shape} for {len(ids)} instruments", "features.state", _FIX)
     return state
