@@ -2,7 +2,7 @@
 
 Entries, exits by signal and exits at the horizon trade at the bar's reference price (`matching.price.attainable_prices`); a stop and a
 target trade as `matching.bar` serves a protective stop and a resting limit order of the same prices (a test holds the two together).
-The entry bar itself meets no barrier: at its attainable price one is in only when it ends. The backtest's stops, too, work from the next bar on.
+The entry bar meets no barrier: at its attainable price one is in only when it ends, as the backtest's stops work from the next bar on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 import trading_platform.kernel_cache  # noqa: F401  (names the cache folder before the first kernel)
+from trading_platform.matching.bar import GRID_NOISE
 
 Array = NDArray[np.float64]
 NOTHING, REACHED, STOPPED, LEFT, EXPIRED, SETTLED = range(6)  # how a walk ended; NOTHING: it has no end in the panel
@@ -64,9 +65,10 @@ class Walks(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def stop_price(side: int, level: float, open_: float, high: float, low: float) -> float:
+def stop_price(side: int, level: float, open_: float, high: float, low: float, tick: float) -> float:
     """What a stop at `level` that closes a position of `side` gets in a bar: the level, after a gap the open, NaN for no fill."""
-    reached = low <= level if side > 0 else high >= level
+    noise = GRID_NOISE * tick
+    reached = low <= level + noise if side > 0 else high >= level - noise
     if not reached:
         return math.nan
     beyond = open_ < level if side > 0 else open_ > level
@@ -81,7 +83,8 @@ def limit_price(side: int, level: float, open_: float, high: float, low: float, 
     """
     if (open_ - level) * side >= 0.0:
         return max(min(open_, reference), level) if side > 0 else min(max(open_, reference), level)
-    through = high >= level + tick if side > 0 else low <= level - tick
+    beyond = tick - GRID_NOISE * tick
+    through = high >= level + beyond if side > 0 else low <= level - beyond
     return level if through else math.nan
 
 
@@ -104,7 +107,7 @@ def _walk_cell(
         if trailing:
             level = max(level, best - stop * entry) if side > 0 else min(level, best + stop * entry)
             best = max(best, high) if side > 0 else min(best, low)
-        price = stop_price(side, level, open_, high, low)
+        price = stop_price(side, level, open_, high, low, prices.tick[k, s])
         if math.isfinite(price):
             return STOPPED, k, price
         if leaving:
