@@ -82,10 +82,7 @@ def training_set(out: Reader, pipeline: Pipeline) -> TrainingSet:
 def before_stretch(given: TrainingSet) -> TrainingSet:
     """The rows before the stretch, with the labels that were known before it: nothing of the stretch is left."""
     start = given.start
-    known = given.labels.t1[:start] < given.labels.t0[start]
-    values = np.where(known[:, np.newaxis], given.labels.values[:start], np.nan)
-    labels = dataclasses.replace(given.labels, values=values, t0=given.labels.t0[:start], t1=given.labels.t1[:start])
-    return dataclasses.replace(given, panel=given.panel.rows(0, start), features=given.features[:start], labels=labels)
+    return dataclasses.replace(given, panel=given.panel.rows(0, start), features=given.features[:start], labels=given.labels.before(start))
 
 
 def folds_of(place: Workplace, pipeline: Pipeline, known: TrainingSet) -> "list[Fold]":

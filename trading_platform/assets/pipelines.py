@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trading_platform.contracts.errors import InputError
+from trading_platform.research.label_rules import ForwardReturn, LabelRule
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
@@ -11,7 +14,7 @@ class Pipeline:
 
     feature_set: what is computed and traded; plain_set: where the bars lack a market-wide field that it reads. suffix: of asset names
     beside the two that carry their own (bars_*, features_*, labels_*). train, test, step: rows of a walk-forward fold; horizon: rows ahead
-    that the label looks. cutoffs_apart: rows between the training cutoffs of two bundles. statistical_power: False where the span is too
+    that the label looks; label: what it says, by default the forward return less the members' mean. cutoffs_apart: rows between the training cutoffs of two bundles. statistical_power: False where the span is too
     short for the statistical gates to say anything, which the report then states as "no power".
     """
 
@@ -32,6 +35,17 @@ class Pipeline:
     cutoffs_apart: int
     periods_per_year: float
     statistical_power: bool
+    label: LabelRule | None = None
+
+    def __post_init__(self) -> None:
+        if self.label is not None and self.label.horizon != self.horizon:
+            what = f"the label looks {self.label.horizon} rows ahead, the pipeline {self.horizon}"
+            raise InputError(what, f"pipeline {self.name}", "give both the same horizon: purge, trials and bundles count in it")
+
+    @property
+    def label_rule(self) -> LabelRule:
+        """What a model of this pipeline learns."""
+        return self.label or ForwardReturn(horizon=self.horizon, neutral="market")
 
     def asset(self, base: str) -> str:
         """Name of this pipeline's asset: walk_forward_report -> walk_forward_report_intraday."""

@@ -57,6 +57,11 @@ class LabelRule:
         return f"{self.kind}_{self.horizon}"
 
     @property
+    def earliest(self) -> int:
+        """Rows after the decision in which an outcome can be known: the second at a barrier, one to enter and one to leave."""
+        return 2
+
+    @property
     def reads_features(self) -> bool:
         """Whether the rule computes volatilities or signals with the feature algebra."""
         return True
@@ -88,7 +93,13 @@ class ForwardReturn(LabelRule):
         return f"{self.kind}_{self.horizon}{scaled}{ {'none': '', 'market': '_demeaned', 'sector': '_sector'}[self.neutral] }"
 
     @property
+    def earliest(self) -> int:
+        """The whole horizon."""
+        return self.horizon + 1
+
+    @property
     def reads_features(self) -> bool:
+        """Only where it is scaled."""
         return self.volatility_rows > 0
 
 
