@@ -81,7 +81,7 @@ def publish_labels(out: Publication, pipeline: Pipeline) -> dg.MaterializeResult
 
 
 def sectors_of(out: Reader, pipeline: Pipeline, panel: Panel) -> NDArray[np.int64]:
-    """A number per instrument, int64 (S,), equal within a sector, -1 where the source states none. As of today: sources state no history."""
+    """A number per instrument, int64 (S,), equal within a sector, -1 where the source states none. Sources state no history of it."""
     frame = out.read(pipeline.bars, "sectors")
     sector = dict(zip(frame["instrument_id"].to_list(), frame["sector"].to_list(), strict=True))
     places = {name: place for place, name in enumerate(sorted({name for name in sector.values() if name is not None}))}

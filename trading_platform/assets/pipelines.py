@@ -14,8 +14,9 @@ class Pipeline:
 
     feature_set: what is computed and traded; plain_set: where the bars lack a market-wide field that it reads. suffix: of asset names
     beside the two that carry their own (bars_*, features_*, labels_*). train, test, step: rows of a walk-forward fold; horizon: rows ahead
-    that the label looks; label: what it says, by default the forward return less the members' mean. cutoffs_apart: rows between the training cutoffs of two bundles. statistical_power: False where the span is too
-    short for the statistical gates to say anything, which the report then states as "no power".
+    that the label looks; label: what it says, by default the forward return less the members' mean. cutoffs_apart: rows between the
+    training cutoffs of two bundles. statistical_power: False where the span is too short for the statistical gates to say anything, which
+    the report then states as "no power".
     """
 
     name: str

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.contracts.panel import Panel
+from trading_platform.research.label_rules import ForwardReturn
 from trading_platform.research.labels import Labels
 from trading_platform.research.sample_weights import SampleWeights
 
@@ -26,7 +27,7 @@ class Overview:
 
     period: names. cells: int64, members with a bar. labelled: int64, of them with a label. spread: float64 (P, 5), QUANTILES of the values,
     or shares: float64 (P, C), of each class; the other is empty. concurrency: float64, labels that hold a held row, averaged over
-    instruments and rows. independent: float64, sum of uniqueness. NaN where a period has no label.
+    instruments and rows. independent: float64, sum of their uniqueness. NaN where a period has no label.
     """
 
     period: tuple[str, ...]
@@ -56,7 +57,7 @@ def overview(panel: Panel, labels: Labels, weights: SampleWeights) -> Overview:
                 np.full(5, np.nan) if classes or not values.size else np.quantile(values, QUANTILES),
                 np.array([np.mean(values == value) if values.size else np.nan for value in classes]),
                 held[held > 0].mean() if (held > 0).any() else np.nan,
-                np.nansum(weights.uniqueness[rows]),
+                np.nansum(weights.uniqueness[rows][member]),
             )
         )
     columns = [np.array(column) for column in zip(*said, strict=True)]
@@ -88,6 +89,7 @@ def plot(found: Overview, labels: Labels) -> bytes:
     FigureCanvasAgg(figure)
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[2.4, 1.0, 1.0])
     for axis in (top, middle, bottom):
+        axis.set_axisbelow(True)
         axis.grid(True, axis="y", color="#e4e7eb", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(colors=INK, labelsize=8)
@@ -101,12 +103,16 @@ def plot(found: Overview, labels: Labels) -> bytes:
     middle.set_ylim(0.0, 1.0)
     middle.set_ylabel("labelled,\nshare of cells", fontsize=8)
     bottom.plot(place, found.concurrency, color=INK, marker="o", markersize=3.5, linewidth=1.2)
-    bottom.set_ylim(0.0, None)
+    bottom.set_ylim(0.0, 1.15 * float(np.nanmax(found.concurrency)))
     bottom.set_ylabel("labels per\nheld row", fontsize=8)
     bottom.set_xticks(place, found.period, rotation=0 if place.size <= 16 else 60)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _unit(labels: Labels) -> str:
+    return "volatilities" if isinstance(labels.rule, ForwardReturn) and labels.rule.volatility_rows else "fraction"
 
 
 def _distribution(axis: Any, place: NDArray[np.int64], found: Overview, labels: Labels) -> None:
@@ -116,7 +122,9 @@ def _distribution(axis: Any, place: NDArray[np.int64], found: Overview, labels: 
         axis.bar(place, high - low, 0.5, bottom=low, color="#dbe6f2", label="5 % to 95 %")
         axis.bar(place, upper - quarter, 0.5, bottom=quarter, color="#8fb3d9", label="25 % to 75 %")
         axis.hlines(middle, place - 0.25, place + 0.25, color=INK, linewidth=1.4, label="median")
-        axis.set_ylabel("label", fontsize=8)
+        axis.use_sticky_edges = False
+        axis.margins(y=0.08)
+        axis.set_ylabel(f"label, {_unit(labels)}", fontsize=8)
     else:
         base = np.zeros(place.size)
         shades = SHADES if len(classes) == 3 else (SHADES[0], SHADES[2])
