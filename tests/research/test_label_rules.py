@@ -38,7 +38,10 @@ def test_every_number_of_a_rule_is_in_its_hash(kind: type[LabelRule]) -> None:
 
 
 def test_the_same_numbers_of_another_kind_are_another_rule() -> None:
-    assert len({kind(horizon=10).hash for kind in KINDS.values()}) == len(KINDS)
+    class Namesake(ForwardReturn):
+        kind = "namesake"
+
+    assert len({rule(horizon=10).hash for rule in (*KINDS.values(), Namesake)}) == len(KINDS) + 1
 
 
 @pytest.mark.parametrize(

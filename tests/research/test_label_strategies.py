@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from panels import panel_of, random_closes
 
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import Panel
-from trading_platform.research.label_rules import MeanReversion, MetaLabel, TrendContinuation
+from trading_platform.research.label_rules import ForwardReturn, LabelRule, MeanReversion, MetaLabel, TrendContinuation, TripleBarrier
 from trading_platform.research.labels import NEVER, make
 from trading_platform.research.primary_signals import mean_reversion, trend_continuation
 
@@ -53,12 +54,12 @@ def session_z(panel: Panel, t: int, s: int, window: int) -> float:
 
 
 def test_mean_reversion_enters_against_a_stretched_price_that_rsi_confirms() -> None:
-    panel = bars(1, "1Min", 4 * SESSION)
-    signal = mean_reversion(panel, REVERSION)
+    panel, rule = bars(1, "1Min", 4 * SESSION), replace(REVERSION, rsi=35.0)
+    signal = mean_reversion(panel, rule)
     for s in range(4):
         for t in range(40, 4 * SESSION, 3):
             z, strength = session_z(panel, t, s, 20), wilder_rsi(panel.fields["close"][: t + 1, s].tolist())
-            expected = int(z < -1.5 and strength < 45.0) - int(z > 1.5 and strength > 55.0)
+            expected = int(z < -1.5 and strength < 35.0) - int(z > 1.5 and strength > 65.0)
             assert (signal.side[t, s], signal.leave_long[t, s]) == (expected, abs(z) < 0.5), (t, s)
     assert {-1, 0, 1} == set(np.unique(signal.side))
 
@@ -150,13 +151,26 @@ def test_trend_enters_on_a_pullback_within_a_confirmed_trend() -> None:
     assert ((fast < slow) & (panel.fields["high"] >= fast) & (close < slow))[rows][short[rows]].all()
 
 
-@pytest.mark.parametrize("rule", [REVERSION, TREND, MetaLabel(horizon=10, primary="mean_reversion", volatility_rows=20)])
-def test_a_signal_knows_nothing_of_later_rows(rule: MeanReversion | TrendContinuation | MetaLabel) -> None:
-    panel = bars(4, "1Day", 200)
-    whole, cut = make(panel, rule), make(panel.rows(0, 150), rule)
-    reach = 150 - 1 - rule.horizon
-    np.testing.assert_array_equal(whole.values[:reach], cut.values[:reach])
-    np.testing.assert_array_equal(whole.t1[:reach], cut.t1[:reach])
+RULES = (
+    REVERSION,
+    TREND,
+    MetaLabel(horizon=10, primary="mean_reversion", volatility_rows=20),
+    TripleBarrier(horizon=9, volatility_rows=20),
+    ForwardReturn(horizon=7, volatility_rows=20, neutral="market"),
+)
+
+
+@pytest.mark.parametrize("timeframe", ["1Day", "1Min"])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_rows_after_a_labels_horizon_do_not_change_it_and_rows_without_one_have_none(rule: LabelRule, timeframe: str) -> None:
+    panel = bars(4, timeframe, 200)
+    whole = make(panel, rule)
+    for count in (150, 180):
+        cut, reach = make(panel.rows(0, count), rule), count - 1 - rule.horizon
+        for name in ("values", "raw", "ends", "exits", "t1"):
+            np.testing.assert_array_equal(getattr(whole, name)[:reach], getattr(cut, name)[:reach], err_msg=name)
+        assert np.isnan(cut.values[reach:]).all() and (cut.t1[reach:] == NEVER).all()
+    assert np.isfinite(whole.values).any() and set(whole.values[np.isfinite(whole.values)]) <= set(rule.classes or whole.values.ravel())
 
 
 def test_a_meta_label_of_a_named_primary_speaks_where_that_signal_does() -> None:
