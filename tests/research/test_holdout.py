@@ -14,6 +14,7 @@ from panels import panel_of
 
 from trading_platform.calendar import day_of
 from trading_platform.contracts.errors import CorruptionError, InputError
+from trading_platform.research.hash_chain import HashChain
 from trading_platform.research.holdout import T34_SEALS, Holdouts, Opening, Seal
 from trading_platform.research.labels import NEVER, forward_return
 
@@ -71,6 +72,21 @@ def test_two_who_open_at_the_same_time_do_not_both_get_in(tmp_path: Path) -> Non
 
     with ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(attempt, range(12))) == [0] * 11 + [1]
+
+
+def test_one_who_opens_between_anothers_question_and_record_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(holdouts(tmp_path))
+    append = HashChain.append
+
+    def overtaken(self: HashChain, *arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(HashChain, "append", append)
+        opened(holdouts(tmp_path), "final", recipe="faster")
+        return append(self, *arguments, **named)
+
+    monkeypatch.setattr(HashChain, "append", overtaken)
+    with pytest.raises(InputError, match="opened 1 of 1 times"):
+        opened(holdouts(tmp_path), "final", recipe="slower")
+    assert [opening.recipe for opening in holdouts(tmp_path).openings()] == ["r1", "faster"]
 
 
 def test_holdouts_are_opened_in_the_order_of_time(tmp_path: Path) -> None:
