@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 EULER_GAMMA = 0.5772156649015329
 NORMAL_KURTOSIS = 3.0
 MAX_BLOCKS = 20  # 184,756 splits; more blocks only cost time
-SPLITS_AT_ONCE = 1024
+CELLS_AT_ONCE = 50_000  # of splits x trials: stays in cache, and below the size at which matrix products start threads that cost more
 MIN_COMMON = 60  # a correlation of fewer common periods says nothing: such trials count as unrelated
 
 
@@ -155,8 +155,9 @@ def cross_validate(returns: Array, blocks: int = 16) -> CrossValidated:
 
     count = len(chosen)
     logit, best_inside, best_outside = np.empty(count), np.empty(count), np.empty(count)
-    for start in range(0, count // 2, SPLITS_AT_ONCE):
-        rows = np.arange(start, min(start + SPLITS_AT_ONCE, count // 2))
+    step = max(CELLS_AT_ONCE // width, 1)
+    for start in range(0, count // 2, step):
+        rows = np.arange(start, min(start + step, count // 2))
         mirror = count - 1 - rows
         halves = ratios(chosen[rows]), ratios(chosen[mirror])
         for places, inside, outside in ((rows, *halves), (mirror, *halves[::-1])):
