@@ -15,6 +15,7 @@ from trading_platform.registry.bundle import load_bundle, replay_golden, write_b
 from trading_platform.registry.object_store import FileStore
 from trading_platform.research import export, gates
 from trading_platform.research.models import lightgbm
+from trading_platform.research.models.exact_trees import float32_below
 
 NAMES = ("a", "b", "c")
 CONFIG = ModelConfig(
@@ -58,7 +59,7 @@ def test_thresholds_are_float32_and_decide_as_before(model: bytes) -> None:
 
 def test_rounding_a_threshold_to_nearest_would_flip_a_tree() -> None:
     between = np.nextafter(np.float64(np.float32(0.1)), 1.0) - 2e-9
-    below = lightgbm._float32_below(np.array([between, 0.1, -0.1, 1e-45]))
+    below = float32_below(np.array([between, 0.1, -0.1, 1e-45]))
     assert (below <= np.array([between, 0.1, -0.1, 1e-45])).all()
     assert (np.nextafter(below.astype(np.float32), np.float32(np.inf)).astype(np.float64) > np.array([between, 0.1, -0.1, 1e-45])).all()
 

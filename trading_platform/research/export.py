@@ -1,4 +1,4 @@
-"""From a LightGBM text model to what a bundle holds: ONNX bytes, parity with it, golden rows, latency, metadata and model card.
+"""From trained bytes to what a bundle holds: ONNX bytes, parity with it, golden rows, latency, metadata and model card.
 
 The ONNX model is asked through `engine.inference`, the way the runner asks it. Nothing is written here; `registry.bundle` does that.
 """
@@ -16,9 +16,8 @@ from scipy.stats import spearmanr
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.model import Model, ModelConfig
 from trading_platform.engine.inference import Inference
-from trading_platform.research.models import lightgbm
+from trading_platform.research.models import catalog
 
-OPSET = 15
 BATCHES = (1, 2, 7, 50, 129, 500)
 PARITY_ROWS = 10_000  # compared at least
 Features = NDArray[np.float32]
@@ -31,7 +30,8 @@ class Parity:
     rows: compared; mixed: how many of them are mixed from the values of real ones. max_abs: largest |difference|; scale: standard
     deviation of the native predictions. spearman: rank correlation. sign_flips: share of rows with another sign. top_overlap: mean share
     of a real cross-section's native top tenth that ONNX puts there too.
-    batch_invariant: the same bits for every batch size of BATCHES and for all rows at once.
+    batch_invariant: the same bits for every batch size of BATCHES and for all rows at once. differing: share of rows with other bits. Sums
+    are exact in float32 (`models.exact_trees`), so rounding explains none of them: each is a row that fell into another leaf.
     """
 
     rows: int
@@ -42,6 +42,7 @@ class Parity:
     sign_flips: float
     top_overlap: float
     batch_invariant: bool
+    differing: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,10 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """Everything a bundle needs besides its metadata. golden_input float32 (R, F), golden_output float64 (R,), onnxruntime's own."""
+    """Everything a bundle needs besides its metadata.
+
+    golden_input: float32 (R, F); golden_output: float64 (R,), onnxruntime's own. kind: the learner's name.
+    """
 
     config: ModelConfig
     onnx: bytes
@@ -65,18 +69,12 @@ class Exported:
     golden_difference: float
     parity: Parity
     latency: Latency
+    kind: str
 
 
 def to_onnx(model: bytes, width: int) -> bytes:
-    """ONNX bytes of a LightGBM text model over float32 (N, width) features; output float32 (N, 1). Equal models give equal bytes."""
-    import lightgbm as library
-    from onnxmltools import convert_lightgbm
-    from onnxmltools.convert.common.data_types import FloatTensorType
-
-    booster = library.Booster(model_str=model.decode())
-    inputs = [("features", FloatTensorType([None, width]))]
-    converted = convert_lightgbm(booster, name="alpha", initial_types=inputs, target_opset=OPSET, zipmap=False)
-    return bytes(converted.SerializeToString(deterministic=True))
+    """ONNX bytes of a trained model over float32 (N, width) features; output float32 (N, 1). Equal models give equal bytes."""
+    return catalog.native(model).to_onnx(model, width)
 
 
 def as_model(config: ModelConfig, onnx: bytes) -> Model:
@@ -104,7 +102,7 @@ def _top_overlap(native: NDArray[np.float64], served: NDArray[np.float64], sizes
 
 
 def parity(model: bytes, inference: Inference, features: Features, sizes: Sequence[int]) -> Parity:
-    """Compare the text model with its ONNX form. features: float32 (N, F) real rows; sizes: cells of each cross-section, adding to N.
+    """Compare the trained model with its ONNX form. features: float32 (N, F) real rows; sizes: cells of each cross-section, adding to N.
 
     A small universe has few rows: they are brought to PARITY_ROWS by rows whose every feature is drawn from that feature's real values.
     """
@@ -113,7 +111,7 @@ def parity(model: bytes, inference: Inference, features: Features, sizes: Sequen
             f"{len(features)} rows, cross-sections of {sum(sizes)}", "research.export", "give each cross-section's number of rows"
         )
     compared = np.concatenate([features, _mixed(features, PARITY_ROWS - len(features))])
-    native = lightgbm.predict(model, compared)
+    native = catalog.native(model).predict(model, compared)
     served = _alphas(inference, compared)
     sample = compared[: 4 * max(BATCHES)]
     whole = served[: len(sample)]
@@ -128,6 +126,7 @@ def parity(model: bytes, inference: Inference, features: Features, sizes: Sequen
         sign_flips=float(np.mean(np.sign(native) != np.sign(served))),
         top_overlap=_top_overlap(native[: len(features)], served[: len(features)], sizes),
         batch_invariant=same,
+        differing=float(np.mean(native != served)),
     )
 
 
@@ -180,6 +179,7 @@ def export(
         golden_difference=float(np.max(np.abs(outputs - again))),
         parity=parity(model, inference, features, sizes),
         latency=latency(inference, np.ascontiguousarray(features[: max(sizes)]), timer),
+        kind=catalog.native(model).kind(model),
     )
 
 
@@ -206,7 +206,7 @@ def metadata(
     }
     return {
         "created_at": created_at,
-        "framework": "lightgbm",
+        "framework": exported.kind,
         "metrics": dict(metrics),
         "gates": dict(gates),
         "lineage": {**lineage, "training_span": span},
@@ -227,7 +227,7 @@ def card(exported: Exported, report: Mapping[str, Any], gates: Sequence[Any], no
     lines = [f"# {config.name} v{config.version}", ""]
     lines += [f"> **{note}**" for note in notes] + [""]
     lines += [
-        f"LightGBM regression. Predicts `{config.target}` {config.horizon} rows of {config.timeframe} ahead, per instrument and row.",
+        f"Trained by `{exported.kind}`. Predicts `{config.target}` {config.horizon} rows of {config.timeframe} ahead, per instrument and row.",
         f"Reads {len(config.features)} features of `{config.feature_set}` (`{config.feature_hash[:12]}`). Slot `{config.slot}`.",
         f"Trained on labels of {trained[0]} to {trained[1]}. Feed: {', '.join(f'{k} {v}' for k, v in sorted(config.feed.items()))}.",
         "",
