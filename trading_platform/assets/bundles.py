@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.inputs import Materialization, Reads, Recipe, inputs_now, latest
-from trading_platform.assets.models import SEED, TrainingSet, model_upstream, training_set
+from trading_platform.assets.models import SEED, TrainingSet, learner_of, model_upstream, training_set
 from trading_platform.assets.node import Node, of
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
@@ -66,7 +66,8 @@ def bundle_recipe(pipeline: Pipeline) -> Recipe:
     """A bundle is a function of the training set, its cutoff, and the report whose numbers its card shows."""
 
     def parameters(place: Workplace, partition: str) -> Mapping[str, Any]:
-        return {"cutoff": partition, "train": pipeline.train, "embargo": pipeline.embargo, "seed": SEED, "model": pipeline.model}
+        windows = {"cutoff": partition, "train": pipeline.train, "embargo": pipeline.embargo}
+        return {**windows, "seed": SEED, "model": pipeline.model, "learner": pipeline.learner}
 
     upstream = {**model_upstream(pipeline), pipeline.asset("walk_forward_report"): Reads.WHOLE}
     return Recipe(pipeline.asset("model_bundle"), BUNDLE_CODE, upstream, parameters)
@@ -136,7 +137,7 @@ def publish_bundle(
         raise InputError(
             f"{rows.size} rows have labels before {out.partition}, {pipeline.train} are needed", out.recipe.asset, "read a longer span"
         )
-    native, _ = fit(given.panel, given.features, given.names, given.labels, rows, seed=SEED)
+    native, _ = fit(given.panel, given.features, given.names, given.labels, rows, seed=SEED, learner=learner_of(pipeline))
     cells, sizes = parity_cells(given, row)
     exported = export.export(native, config_of(out, pipeline, given, rows), cells, sizes, time.perf_counter_ns)
     report = out.facts(pipeline.asset("walk_forward_report"))

@@ -24,7 +24,9 @@ from trading_platform.contracts.panel import Panel
 
 if TYPE_CHECKING:
     from trading_platform.research.labels import Labels
+    from trading_platform.research.models.learner import Learner
     from trading_platform.research.splits import Fold
+    from trading_platform.research.walk_forward import WalkForward
 
 SEED = 7
 ALPHA_CODE = (
@@ -50,22 +52,22 @@ class TrainingSet:
 
 
 class FoldFiles:
-    """Trained folds as files of the lake, by content hash of everything that went into them (research.walk_forward.FoldStore)."""
+    """What is kept of folds as files of the lake, by content hash of everything that went into it (research.models.folds.FoldStore)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def get(self, key: str) -> bytes | None:
-        """The text model, or None."""
-        path = self.root / f"{key}.txt"
+        """The bytes, or None."""
+        path = self.root / f"{key}.fold"
         return path.read_bytes() if path.is_file() else None
 
     def put(self, key: str, model: bytes) -> None:
-        """Keep a text model."""
+        """Keep the bytes."""
         from trading_platform.market_data.lake import write_atomically
 
         self.root.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.root / f"{key}.txt", model)
+        write_atomically(self.root / f"{key}.fold", model)
 
 
 def training_set(out: Reader, pipeline: Pipeline) -> TrainingSet:
@@ -95,15 +97,23 @@ def folds_of(place: Workplace, pipeline: Pipeline, known: TrainingSet) -> "list[
     return warm_folds(folds, warm)[-(place.settings.max_folds or 0) :]
 
 
+def learner_of(pipeline: Pipeline) -> "Learner":
+    """What the pipeline trains."""
+    from trading_platform.research.models.catalog import learner
+
+    return learner(pipeline.learner)
+
+
 def model_upstream(pipeline: Pipeline) -> dict[str, Reads]:
     """What a training set reads."""
     return dict.fromkeys((pipeline.bars, pipeline.asset("universe"), pipeline.features, pipeline.labels), Reads.WHOLE)
 
 
 def windows_of(place: Workplace, pipeline: Pipeline) -> Mapping[str, Any]:
-    """The settings of the walk-forward, as parameters."""
-    settings = place.settings
+    """The settings of the walk-forward, as parameters: windows, seed, and the learner with its own parameters."""
+    settings, recipe = place.settings, learner_of(pipeline).recipe
     kept = {"train": pipeline.train, "test": pipeline.test, "step": pipeline.step, "embargo": pipeline.embargo, "seed": SEED}
+    kept |= {"learner": recipe["learner"], "parameters": dict(recipe["parameters"])}
     return {**kept, "max_folds": settings.max_folds or 0, "stretch_rows": settings.stretch_rows}
 
 
@@ -128,22 +138,44 @@ def publish_alpha(out: Publication, pipeline: Pipeline, context: dg.AssetExecuti
             context.log.info(f"fold {done} of {total}")
 
     store = FoldFiles(out.place.lake.root / "fold-cache")
-    found = walk_forward.run(known.panel, known.features, known.names, known.labels, folds, seed=SEED, progress=progress, store=store)
+    found = walk_forward.run(
+        known.panel, known.features, known.names, known.labels, folds, None, SEED, progress, store, learner=learner_of(pipeline)
+    )
     _write_predictions(out, known.panel, found)
+    _write_folds(out, known, folds, found)
     mean_ic = float(np.nanmean(found.ic)) if np.isfinite(found.ic).any() else 0.0
     with mlflow.session(out, context) as run:
         run.log_params({**windows_of(out.place, pipeline), "features": len(known.names)})
         run.log_metrics({"mean_ic": mean_ic, "folds": len(folds)})
     metadata = {"folds": len(folds), "folds_reused": found.reused, "mean_rank_ic": round(mean_ic, 5), "features": len(known.names)}
+    metadata |= {"learner": pipeline.learner, "chain": found.chain[-1].link}
     plots = {
         "ic_over_time": report.ic_over_time(known.panel.timestamp, found.ic, "Rank IC of each row"),
-        "feature_importance": report.feature_importance(found.names, found.importance, "Share of split gain"),
+        "feature_importance": report.feature_importance(found.names, found.shapley, "Share of |Shapley value|, out of sample"),
     }
-    facts = {"names": list(known.names), "folds": len(folds), "mean_ic": mean_ic, "start": known.start}
+    facts = {"names": list(known.names), "folds": len(folds), "mean_ic": mean_ic, "start": known.start, "chain": found.chain[-1].link}
     return out.result(metadata, plots, facts)
 
 
-def _write_predictions(out: Publication, panel: Panel, found: Any) -> None:
+def _write_folds(out: Publication, known: TrainingSet, folds: "list[Fold]", found: "WalkForward") -> None:
+    """One row per fold: when it learned and spoke, and its link of the hash chain (research.models.folds.Link)."""
+    import polars as pl
+
+    def days(rows: list[int]) -> pl.Series:
+        return pl.Series(known.panel.session[rows].astype(np.int32)).cast(pl.Date)
+
+    frame = {
+        "fold": list(range(len(folds))),
+        "trained_from": days([int(fold.train[0]) for fold in folds]),
+        "trained_to": days([int(fold.train[-1]) for fold in folds]),
+        "speaks_from": days([int(fold.speaks[0]) for fold in folds]),
+        "speaks_to": days([int(fold.speaks[-1]) for fold in folds]),
+        **{name: [getattr(link, name) for link in found.chain] for name in ("trained", "model", "tested", "predicted", "link")},
+    }
+    out.table("folds", pl.DataFrame(frame), sort_by=())
+
+
+def _write_predictions(out: Publication, panel: Panel, found: "WalkForward") -> None:
     import polars as pl
 
     column, row = np.nonzero(np.isfinite(found.predictions).T)
@@ -153,7 +185,8 @@ def _write_predictions(out: Publication, panel: Panel, found: Any) -> None:
     out.table("ic", pl.DataFrame({"session": days, "timestamp": panel.timestamp, "ic": found.ic, "fold": found.fold}), sort_by=())
     curve = found.age_curve
     out.table("age_curve", pl.DataFrame({"age": curve.age, "ic": curve.ic, "t": curve.t, "rows": curve.count}), sort_by=())
-    out.table("importance", pl.DataFrame({"feature": list(found.names), "gain_share": found.importance}), sort_by=())
+    shares = {"gain_share": found.importance, "shapley_share": found.shapley}
+    out.table("importance", pl.DataFrame({"feature": list(found.names), **shares}), sort_by=())
 
 
 def predictions_array(out: Reader, pipeline: Pipeline, panel: Panel) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ class Pipeline:
     beside the two that carry their own (bars_*, features_*, labels_*). train, test, step: rows of a walk-forward fold; horizon: rows ahead
     that the label looks; label: what it says, by default the forward return less the members' mean. cutoffs_apart: rows between the
     training cutoffs of two bundles. statistical_power: False where the span is too short for the statistical gates to say anything, which
-    the report then states as "no power".
+    the report then states as "no power". learner: what is trained, by its name in `research.models.catalog`.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Pipeline:
     cutoffs_apart: int
     periods_per_year: float
     statistical_power: bool
+    learner: str = "lightgbm_regression"
     label: LabelRule | None = None
 
     def __post_init__(self) -> None:

@@ -227,7 +227,7 @@ def card(exported: Exported, report: Mapping[str, Any], gates: Sequence[Any], no
     lines = [f"# {config.name} v{config.version}", ""]
     lines += [f"> **{note}**" for note in notes] + [""]
     lines += [
-        f"Trained by `{exported.kind}`. Predicts `{config.target}` {config.horizon} rows of {config.timeframe} ahead, per instrument and row.",
+        f"`{exported.kind}`. Predicts `{config.target}` {config.horizon} rows of {config.timeframe} ahead, per instrument and row.",
         f"Reads {len(config.features)} features of `{config.feature_set}` (`{config.feature_hash[:12]}`). Slot `{config.slot}`.",
         f"Trained on labels of {trained[0]} to {trained[1]}. Feed: {', '.join(f'{k} {v}' for k, v in sorted(config.feed.items()))}.",
         "",
