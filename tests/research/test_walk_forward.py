@@ -10,7 +10,8 @@ from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.panel import Panel
 from trading_platform.research import walk_forward as wf
 from trading_platform.research.labels import Labels, forward_return
-from trading_platform.research.models import lightgbm
+from trading_platform.research.models import lightgbm, linear
+from trading_platform.research.models.learner import Learner
 from trading_platform.research.nulls import shuffled_labels
 from trading_platform.research.splits import Fold, walk_forward
 
@@ -131,3 +132,88 @@ def test_closes_alone_hold_no_signal() -> None:
     labels = forward_return(panel, 1, demean=True)
     got = wf.run(panel, features, NAMES, labels, walk_forward(labels.t0, labels.t1, 60, 30, 10), SMALL)
     assert abs(np.nanmean(got.ic)) < 0.1
+
+
+def test_candidates_run_side_by_side_give_what_each_gives_alone(result: wf.WalkForward) -> None:
+    """Learners, parameter sets and seeds over shared bins, in more threads than folds are open; one Dataset per fold and kind of bins."""
+    learners: list[Learner] = [lightgbm.Trees(SMALL), lightgbm.Trees(replace(SMALL, num_leaves=3)), linear.Ridge()]
+    candidates = [wf.Candidate(learner, seed) for learner in learners for seed in (7, 8)]
+    together = wf.sweep(PANEL, FEATURES, NAMES, LABELS, FOLDS, candidates, workers=4)
+    assert together[0].models == result.models and together[0].chain == result.chain
+    for candidate, found in zip(candidates[1:], together[1:], strict=True):
+        alone = wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS[:2], seed=candidate.seed, learner=candidate.learner, workers=1)
+        assert alone.models == found.models[:2]
+    assert together[1].models != result.models and together[4].predictions[FOLDS[0].test[0], 0] != result.predictions[FOLDS[0].test[0], 0]
+    assert np.nanmean(together[4].ic) > 0.4
+
+
+def test_the_cells_of_a_fold_are_binned_once_for_all_its_candidates() -> None:
+    calls: list[int] = []
+
+    class Counting(lightgbm.Trees):
+        def prepare(self, rows: object) -> object:
+            calls.append(1)
+            return lightgbm.Trees.prepare(self, rows)  # type: ignore[arg-type]
+
+    wf.sweep(PANEL, FEATURES, NAMES, LABELS, FOLDS, [wf.Candidate(Counting(SMALL), seed) for seed in range(4)], workers=3)
+    assert len(calls) == len(FOLDS)
+
+
+def test_the_chain_names_what_was_trained_on_what_and_what_it_said(result: wf.WalkForward) -> None:
+    again = wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, store=Shelf())
+    assert again.chain == result.chain and len({link.link for link in again.chain}) == len(FOLDS)
+    features, values = FEATURES.copy(), LABELS.values.copy()
+    features[FOLDS[1].test[-1], :, 1] *= -1.0  # read by the tests of fold 1, and by its later ones
+    values[FOLDS[-1].train[-1], 0] += 0.5  # read by the last training only
+    told = wf.run(PANEL, features, NAMES, LABELS, FOLDS, SMALL).chain
+    assert told[0] == result.chain[0] and told[1].trained == result.chain[1].trained and told[1].model == result.chain[1].model
+    assert told[1].tested != result.chain[1].tested and told[1].predicted != result.chain[1].predicted
+    taught = wf.run(PANEL, FEATURES, NAMES, replace(LABELS, values=values), FOLDS, SMALL).chain
+    assert taught[0] == result.chain[0] and taught[-1].trained != result.chain[-1].trained and taught[-1].link != result.chain[-1].link
+    other = wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, seed=8).chain
+    assert all(one.trained != two.trained and one.tested == two.tested for one, two in zip(other, result.chain, strict=True))
+
+
+def test_an_unchanged_fold_is_neither_trained_nor_asked_again(monkeypatch: pytest.MonkeyPatch, result: wf.WalkForward) -> None:
+    shelf = Shelf()
+    wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, store=shelf)
+
+    def never(*given: object) -> bytes:
+        raise AssertionError("asked again")
+
+    for name in ("predict", "importance", "contributions"):
+        monkeypatch.setattr(lightgbm, name, never)
+    monkeypatch.setattr(lightgbm.Trees, "train", never)
+    again = wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, store=shelf)
+    np.testing.assert_array_equal(again.predictions, result.predictions)
+    np.testing.assert_array_equal(again.shapley, result.shapley)
+    assert again.reused == len(FOLDS) and again.chain == result.chain and again.shapley.argmax() == 1
+    key = sorted(shelf.kept)[0]
+    shelf.kept[key] = shelf.kept[key][:-1] + bytes([shelf.kept[key][-1] ^ 1])
+    with pytest.raises(CorruptionError, match="a kept fold is not what was written"):
+        wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, store=shelf)
+
+
+def test_weights_of_cells_reach_the_training_and_its_key(result: wf.WalkForward) -> None:
+    ones = np.ones(PANEL.shape)
+    half = np.where(np.arange(PANEL.shape[1]) < 10, 1.0, 0.01) * ones
+    weighted = wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, weights=half)
+    assert weighted.chain[0].trained != result.chain[0].trained and weighted.models != result.models
+    model, reused = wf.fit(PANEL, FEATURES, NAMES, LABELS, FOLDS[0].train, SMALL, weights=half)
+    assert model == weighted.models[0] and not reused
+
+
+def test_a_fold_that_nothing_can_be_learned_from_is_refused_and_named() -> None:
+    flat, dead, unlabelled = FEATURES.copy(), FEATURES.copy(), LABELS.values.copy()
+    flat[FOLDS[3].train, :, 0], dead[:, :, 2], unlabelled[FOLDS[2].train] = 1.0, np.nan, np.nan
+    with pytest.raises(InputError, match=r"fold 3, trained on 20\d\d-.*: feature noise has the same value in every training cell"):
+        wf.run(PANEL, flat, NAMES, LABELS, FOLDS, SMALL)
+    with pytest.raises(InputError, match=r"fold 0, .*: feature scale is undefined in every cell"):
+        wf.run(PANEL, dead, NAMES, LABELS, FOLDS, SMALL)
+    with pytest.raises(InputError, match=r"fold 2, .*: 0 rows cannot fill a tree"):
+        wf.run(PANEL, FEATURES, NAMES, replace(LABELS, values=unlabelled), FOLDS, SMALL)
+    rising = replace(LABELS, values=np.abs(LABELS.values))
+    with pytest.raises(InputError, match=r"fold 0, .*one class"):
+        wf.run(PANEL, FEATURES, NAMES, rising, FOLDS, replace(SMALL, objective="binary"))
+    with pytest.raises(InputError, match="no candidates"):
+        wf.sweep(PANEL, FEATURES, NAMES, LABELS, FOLDS, [])

@@ -189,7 +189,7 @@ def to_onnx(model: bytes, width: int) -> bytes:
 
     m = _read(model)
     if m.weights.size != width:
-        raise InputError(f"a model of {m['weights'].size} features, {width} asked", WHERE, "give the model's own width")
+        raise InputError(f"a model of {m.weights.size} features, {width} asked", WHERE, "give the model's own width")
     constants = {
         "mean": m.mean,
         "scale": m.scale,
