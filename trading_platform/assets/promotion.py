@@ -149,7 +149,7 @@ def publish_promotion(
     label, bundle_id = str(bundle["label"]), str(bundle["bundle_id"])
     head = write_ledger(out.place, pipeline, config, label, bundle_id, gates, created_at(context))
     mlflow.point_alias(label, config.stage, bundle_id, str(bundle.get("mlflow_run", "")))
-    open_ = sorted(name for name, gate in gates.items() if gate["kind"] != "technical" and gate.get("passed") is not True)
+    open_ = sorted(name for name, gate in gates.items() if gate["kind"] in ("statistical", "data") and gate.get("passed") is not True)
     out.file("promotion", _record(label, bundle_id, config, gates), ".json", rows=1)
     facts = {"promoted": True, "stage": config.stage, "label": label, "bundle_id": bundle_id, "slot": pipeline.slot}
     facts |= {"account": pipeline.account(out.place.settings.account), "ledger_head": head}

@@ -24,7 +24,8 @@ class NullComparison:
     """A model beside its nulls; ICs are mean rank ICs over the same rows.
 
     random_95, shuffled_95: 95th percentile over `random_runs` and `shuffled_runs` (None: not run). momentum_ic: of 12-1 momentum.
-    intercept_t: HAC t of the net return left after market and momentum (None: not run).
+    intercept_t: HAC t of the net return left after market and momentum (None: not run). *_sharpe: annual net Sharpe ratios through the same
+    backtest, the model's and the populations' 95th percentiles (None: not run).
     """
 
     model_ic: float
@@ -34,6 +35,9 @@ class NullComparison:
     shuffled_95: float | None = None
     shuffled_runs: int = 0
     intercept_t: float | None = None
+    model_sharpe: float | None = None
+    random_sharpe_95: float | None = None
+    shuffled_sharpe_95: float | None = None
 
 
 def momentum_12_1(panel: Panel, long: int = 252, short: int = 21) -> Array:
