@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -86,9 +87,57 @@ def test_a_centred_window_and_a_full_column_score_change_the_past() -> None:
         made[:, :, 0] /= np.nanstd(made[:, :, 0], axis=0)
         return made
 
-    for planted in (centred, scaled):
-        found = leakage.check(PANEL, FEATURES, NAMES, LABELS, FOLDS, planted)
-        assert names_of(found) == {"future_changes_past"} and len(found) == 1 and "momentum of us:S" in found[0] and "became" in found[0]
+    for planted, name in ((centred, "future_changes_past"), (scaled, "full_sample_scaler")):
+        found = leakage.check(PANEL, planted(PANEL), NAMES, LABELS, FOLDS, planted)
+        assert names_of(found) == {name} and len(found) == 1 and "momentum of us:S" in found[0] and "became" in found[0]
+
+
+def test_stored_features_that_their_program_does_not_compute_are_named_by_what_they_are() -> None:
+    """One column each: another row's, the whole sample's unit (of the column, of each instrument, clipped), something else."""
+
+    def planted(change: Callable[[np.ndarray], np.ndarray]) -> list[str]:
+        stored = FEATURES.astype(np.float64)
+        stored[:, :, 0] = change(stored[:, :, 0])
+        return leakage.recomputed(PANEL, stored.astype(np.float32), NAMES, compute)
+
+    def clipped(x: np.ndarray) -> np.ndarray:
+        return np.clip((x - np.nanmean(x)) / np.nanstd(x), -3.0, 3.0)
+
+    assert planted(lambda x: x) == []
+    for name, change in {
+        "shifted_timestamp": [lambda x: np.roll(x, -1, axis=0), lambda x: np.roll(x, -3, axis=0)],
+        "full_sample_scaler": [lambda x: x / np.nanstd(x), lambda x: (x - np.nanmean(x, 0)) / np.nanstd(x, 0), clipped],
+        "not_recomputable": [
+            lambda x: x + 0.1 * np.nanstd(x) * np.sin(np.arange(x.size)).reshape(x.shape),
+            lambda x: np.where(x > 0, x, 0),
+        ],
+    }.items():
+        for one in change:
+            found = planted(one)
+            assert names_of(found) == {name} and len(found) == 1 and "momentum of us:S" in found[0], name
+
+
+def test_members_that_only_the_future_could_name_are_found() -> None:
+    close = random_closes(np.random.default_rng(5), 300, 25)
+    close[200:, :4] = np.nan
+    panel = panel_of(close)
+
+    def members(row: int) -> np.ndarray:
+        return panel.present[row - 1]
+
+    told = replace(panel, member=np.vstack([np.ones((1, 25), bool), panel.present[:-1]]))
+    survivors = replace(told, member=told.member & panel.present[-1])
+    assert leakage.future_universe(told, members, (1, 100, 250)) == []
+    found = leakage.future_universe(survivors, members, (1, 100, 250))
+    assert len(found) == 1 and "us:S000 at 2008-05-02" in found[0] and "no member" in found[0] and "8 cells of 3 rows" in found[0]
+
+
+def test_a_fill_in_the_bar_of_its_decision_is_found() -> None:
+    fills = np.zeros(3, [("column", np.int64), ("at", np.int64), ("valid_from", np.int64)])
+    fills["at"], fills["valid_from"] = PANEL.known_at[11:14], [PANEL.known_at[10], 0, PANEL.known_at[12]]
+    assert leakage.filled_before_order(PANEL, fills) == []
+    fills["at"][2] = PANEL.known_at[12]
+    assert names_of(leakage.filled_before_order(PANEL, fills)) == {"same_bar_fill"}
 
 
 def test_the_catalogue_is_clean_under_a_changed_future() -> None:
