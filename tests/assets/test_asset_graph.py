@@ -32,6 +32,8 @@ def expected(suffix: str, bars: str, name: str) -> dict[str, set[str]]:
         f"session_inputs{suffix}": {bars, universe, features},
         alpha: training,
         report: {*training, alpha},
+        f"shuffled_labels{suffix}": training,
+        f"null_models{suffix}": {*training, alpha, f"shuffled_labels{suffix}"},
         bundle: {*training, report},
         f"promotion{suffix}": {*training, alpha, report, bundle},
         f"feature_drift_{name}": {universe, features, bundle},

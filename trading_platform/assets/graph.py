@@ -17,6 +17,7 @@ from trading_platform.assets.live import journal_asset, report_asset
 from trading_platform.assets.live_parity import parity_asset
 from trading_platform.assets.models import alpha_asset
 from trading_platform.assets.node import Node
+from trading_platform.assets.nulls import nulls_asset, shuffled_asset
 from trading_platform.assets.pipelines import PIPELINES
 from trading_platform.assets.promotion import promotion_asset
 from trading_platform.assets.session_inputs import inputs_asset
@@ -39,5 +40,6 @@ def build_graph() -> Graph:
         own = [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline, [feature_checks(pipeline)]), labels_asset(pipeline)]
         own += [inputs_asset(pipeline), alpha_asset(pipeline), walk_forward_asset(pipeline), bundle_asset(pipeline)]
         nodes += [*own, promotion_asset(pipeline, own), drift_asset(pipeline), shadow_asset(pipeline)]
+        nodes += [shuffled_asset(pipeline), nulls_asset(pipeline)]
     nodes += [journal_asset(), parity_asset(), *skew_assets(), report_asset(), *warehouse_assets()]
     return Graph({node.recipe.asset: node for node in nodes})

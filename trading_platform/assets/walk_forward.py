@@ -14,6 +14,7 @@ from trading_platform.assets.bundles import SIZING, created_at
 from trading_platform.assets.evidence import NOTHING_TO_JUDGE
 from trading_platform.assets.features import features_array
 from trading_platform.assets.inputs import Reads, Recipe, latest
+from trading_platform.assets.leaks import leaks_of
 from trading_platform.assets.models import (
     SEED,
     TrainingSet,
@@ -25,7 +26,7 @@ from trading_platform.assets.models import (
     windows_of,
 )
 from trading_platform.assets.node import Node, of
-from trading_platform.assets.panels import actions_of, set_of
+from trading_platform.assets.panels import actions_of
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader
@@ -38,11 +39,20 @@ from trading_platform.contracts.panel import Panel
 if TYPE_CHECKING:
     from trading_platform.research.evaluate import Arena, Evaluation
     from trading_platform.research.gates import GateResult
-    from trading_platform.research.splits import Fold
     from trading_platform.research.trials import TrialCount
     from trading_platform.research.walk_forward import WalkForward
 
-REPORT_CODE = ("research", "backtest", "engine", "matching", "assets.walk_forward", "assets.models", "assets.panels", "assets.pipelines")
+REPORT_CODE = (
+    "research",
+    "backtest",
+    "engine",
+    "matching",
+    "assets.walk_forward",
+    "assets.leaks",
+    "assets.models",
+    "assets.panels",
+    "assets.pipelines",
+)
 STATISTICAL_CHECK = "statistical_gates"
 
 
@@ -161,7 +171,7 @@ def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecut
     first = net_result(arena, found.predictions, model_age(known.panel, found.fold, folds))
     count, trials = record_trial(out, pipeline, known, first.returns, created_at(context))
     evaluation = evaluate(arena, found, folds, known.labels, count)
-    technical = gates.Technical(leaks_of(out, pipeline, known, folds), None, None, None)
+    technical = gates.Technical(leaks_of(out, pipeline, known, folds, first.backtest.fills), None, None, None)
     results = [
         gate
         for gate in gates.evaluate(technical, evaluation.evidence)
@@ -195,20 +205,6 @@ def report_bytes(facts: Mapping[str, Any]) -> bytes:
     """The report's judgement as a file, so that another judgement is another data version; without the registry's head, a mere time."""
     trials = {name: value for name, value in facts["trials"].items() if name != "head"}
     return canonical_bytes({**facts, "trials": trials})
-
-
-def leaks_of(out: Reader, pipeline: Pipeline, known: TrainingSet, folds: "list[Fold]") -> tuple[str, ...]:
-    """What the leakage checks find in the very arrays the models learned from."""
-    from trading_platform.features.program import Program
-    from trading_platform.research import leakage
-
-    chosen = set_of(out, pipeline)
-    kept = [chosen.names.index(name) for name in known.names]
-
-    def compute(panel: Panel) -> NDArray[np.float32]:
-        return np.ascontiguousarray(Program(chosen, panel.instrument_ids).step(panel)[..., kept])
-
-    return leakage.check(known.panel, known.features, known.names, known.labels, folds, compute)
 
 
 def metrics_of(evaluation: "Evaluation") -> dict[str, float]:
