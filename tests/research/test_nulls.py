@@ -106,6 +106,8 @@ def test_random_signals_have_the_models_turnover_and_none_of_its_knowledge() -> 
     assert np.mean([one.turnover for one in runs]) == pytest.approx(own, rel=0.15)
     assert abs(np.mean([one.ic for one in runs])) < 0.03 < null_models.mean_ic(signal, outcome)
     assert len({one.sharpe for one in runs}) == 12
+    alone = null_models.random_runs(PLACE, signal, outcome, None, range(12), workers=1)
+    assert [(one.ic, one.returns.tobytes()) for one in runs] == [(one.ic, one.returns.tobytes()) for one in alone]
 
 
 def test_reversal_and_buying_and_holding_by_hand() -> None:

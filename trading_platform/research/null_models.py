@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,9 +85,16 @@ def member_outcome(arena: Arena, labels: Labels) -> Array:
     return np.where(arena.panel.member, labels.values, np.nan)
 
 
-def random_runs(arena: Arena, predictions: Array, outcome: Array, age: NDArray[np.int64] | None, deals: Iterable[int]) -> list[NullRun]:
-    """The model's own predictions dealt to other instruments, traded."""
-    return [traded(arena, POPULATIONS[0], deal, nulls.random_signal(predictions, deal), outcome, age) for deal in deals]
+def random_runs(
+    arena: Arena, predictions: Array, outcome: Array, age: NDArray[np.int64] | None, deals: Iterable[int], workers: int = 2
+) -> list[NullRun]:
+    """The model's own predictions dealt to other instruments, traded, `workers` at a time; the result does not depend on workers."""
+
+    def one(deal: int) -> NullRun:
+        return traded(arena, POPULATIONS[0], deal, nulls.random_signal(predictions, deal), outcome, age)
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(one, deals))
 
 
 def rule_runs(arena: Arena, predictions: Array, outcome: Array) -> list[NullRun]:
