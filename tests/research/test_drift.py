@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 
 from trading_platform.contracts.profile import DriftRules
 from trading_platform.research.drift import LEAST_CELLS, FeatureDrift, drift_of, held, ks_of, psi_of, shares_of, trained_on
-from trading_platform.research.report import feature_drift
+from trading_platform.research.report.plots import feature_drift
 
 RULES = DriftRules()
 RNG = np.random.default_rng(1)

@@ -7,10 +7,11 @@ from panels import DAY, panel_of, random_closes
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.instruments import Instrument, symbol_of
 from trading_platform.contracts.profile import Limits, Profile
-from trading_platform.research import evaluate, nulls, report
+from trading_platform.research import evaluate, nulls
 from trading_platform.research.evaluate import Arena, Sessions
 from trading_platform.research.labels import forward_return
 from trading_platform.research.metrics import information_coefficient
+from trading_platform.research.report import plots as report
 from trading_platform.research.splits import Fold
 from trading_platform.research.trials import TrialCount
 from trading_platform.research.walk_forward import AgeCurve, WalkForward

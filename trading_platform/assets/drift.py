@@ -134,7 +134,7 @@ def _said(facts: Mapping[str, Any], verdict: "Held", found: "list[tuple[str, lis
 
 
 def _plot(found: "list[tuple[str, list[FeatureDrift]]]", names: list[str], rules: "DriftRules", model: str) -> dict[str, bytes]:
-    from trading_platform.research import report
+    from trading_platform.research.report import plots as report
 
     psi = np.array([[each.psi for each in drifts] for _, drifts in found])
     title = f"Feature drift against the training span of {model}"

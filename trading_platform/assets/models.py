@@ -126,7 +126,8 @@ def alpha_recipe(pipeline: Pipeline) -> Recipe:
 
 def publish_alpha(out: Publication, pipeline: Pipeline, context: dg.AssetExecutionContext, mlflow: Mlflow) -> dg.MaterializeResult:
     """Refit on every fold and keep what the newest model said about each row (T31)."""
-    from trading_platform.research import report, walk_forward
+    from trading_platform.research import walk_forward
+    from trading_platform.research.report import plots as report
 
     if not out.holds(pipeline.bars):
         return out.nothing(f"{pipeline.bars} holds no rows")

@@ -237,7 +237,7 @@ def _write_curves(out: Publication, evaluation: "Evaluation") -> None:
 
 def plots_of(known: TrainingSet, found: "WalkForward", evaluation: "Evaluation", warning: str) -> dict[str, bytes]:
     """Equity net of costs, IC over time, feature importance, age curve."""
-    from trading_platform.research import report
+    from trading_platform.research.report import plots as report
 
     days = evaluation.net.session * 86_400_000_000_000
     return {

@@ -5,7 +5,7 @@ The same arena judges the model, its stressed and delayed versions and the nulls
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,8 @@ from trading_platform.research.walk_forward import WalkForward
 
 Array = NDArray[np.float64]
 SESSIONS_PER_YEAR = metrics.SESSIONS_PER_YEAR
+COST_FACTORS, DELAYS = (2.0, 3.0), (1, 2)
+MOMENTUM = "momentum 12-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +123,10 @@ def net_result(arena: Arena, predictions: Array, age: NDArray[np.int64] | None =
     )
 
 
-def delayed(predictions: Array) -> Array:
-    """The same signal one row later."""
+def delayed(predictions: Array, rows: int = 1) -> Array:
+    """The same signal `rows` rows later."""
     later = np.full_like(predictions, np.nan)
-    later[1:] = predictions[:-1]
+    later[rows:] = predictions[:-rows]
     return later
 
 
@@ -155,28 +157,53 @@ def effective_bets(arena: Arena, predictions: Array, horizon: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A model beside its stressed and delayed versions and momentum, and the evidence for the gates made of them."""
+    """A model beside its stressed and delayed versions and its rivals, and the evidence for the gates made of them.
+
+    costs: the model at this multiple of the modelled costs. delays: the model this many rows late. rivals: other signals in the same
+    arena, net, by name. market: float64 (D,), the members' equal-weighted GROSS return on the model's sessions.
+    """
 
     net: NetResult
-    stressed: NetResult
-    delayed: NetResult
-    momentum: NetResult | None
+    costs: Mapping[float, NetResult]
+    delays: Mapping[int, NetResult]
+    rivals: Mapping[str, NetResult]
+    market: Array
     evidence: Statistical
+
+    @property
+    def stressed(self) -> NetResult:
+        """The model at twice the costs."""
+        return self.costs[2.0]
+
+    @property
+    def delayed(self) -> NetResult:
+        """The model one row late."""
+        return self.delays[1]
+
+    @property
+    def momentum(self) -> NetResult | None:
+        """12-1 momentum in the same arena, where it could speak."""
+        return self.rivals.get(MOMENTUM)
 
     def curves(self) -> dict[str, Array]:
         """Net returns per session by name, all on the model's sessions, for the equity plot."""
-        shown = {"model": self.net.returns, "twice the costs": self.stressed.returns}
-        if self.momentum is not None:
-            shown["momentum 12-1"] = _aligned(self.momentum, self.net)
-        return shown
+        rivals = {name: aligned(rival, self.net) for name, rival in self.rivals.items()}
+        return {"model": self.net.returns, "twice the costs": self.stressed.returns, **rivals}
 
 
-def _aligned(other: NetResult, net: NetResult) -> Array:
+def aligned(other: NetResult, net: NetResult) -> Array:
     """Another signal's returns on this one's sessions, zero where it did not trade yet."""
     found = np.zeros(net.session.size)
     _, mine, theirs = np.intersect1d(net.session, other.session, return_indices=True)
     found[mine] = other.returns[theirs]
     return found
+
+
+def trade_rivals(arena: Arena, predictions: Array, scores: Mapping[str, Array]) -> dict[str, NetResult]:
+    """Trade other signals, each float64 (T, S), from the row on which the model first speaks; one that never does is left out."""
+    speaks = np.isfinite(predictions).any(axis=1, keepdims=True)
+    masked = {name: np.where(speaks, score, np.nan) for name, score in scores.items()}
+    return {name: net_result(arena, score) for name, score in masked.items() if np.isfinite(score).any()}
 
 
 def evaluate(
@@ -187,29 +214,25 @@ def evaluate(
     trials: TrialCount,
     shuffled_ics: Array | None = None,
     runs: int = 200,
+    rivals: Mapping[str, Array] | None = None,
 ) -> Evaluation:
-    """Run the model and everything it is compared with. shuffled_ics: mean rank ICs of refits on shuffled labels, where they were run."""
+    """Run the model and everything it is compared with.
+
+    shuffled_ics: mean rank ICs of refits on shuffled labels, where they were run. rivals: signals float64 (T, S) to trade beside the model;
+    12-1 momentum is always among them.
+    """
     predictions = walk_forward.predictions
     age = model_age(arena.panel, walk_forward.fold, folds)
     net = net_result(arena, predictions, age)
-    stressed, late = net_result(arena, predictions, age, cost_factor=2.0), net_result(arena, delayed(predictions), age)
-    score = np.where(np.isfinite(predictions).any(axis=1, keepdims=True), nulls.momentum_12_1(arena.panel), np.nan)
-    momentum = net_result(arena, score) if np.isfinite(score).any() else None
-    outcome = np.where(arena.panel.member, labels.values, np.nan)
-    random = nulls.random_signal_ics(predictions, outcome, runs)
-    comparison = nulls.NullComparison(
-        model_ic=float(np.nanmean(walk_forward.ic)),
-        random_95=float(np.quantile(random, 0.95)),
-        random_runs=runs,
-        momentum_ic=float(np.nanmean(metrics.information_coefficient(score, outcome))) if momentum is not None else float("nan"),
-        shuffled_95=None if shuffled_ics is None else float(np.quantile(shuffled_ics, 0.95)),
-        shuffled_runs=0 if shuffled_ics is None else int(shuffled_ics.size),
-        intercept_t=None if momentum is None else _intercept_t(arena.panel, net, momentum),
-    )
+    costs = {factor: net_result(arena, predictions, age, cost_factor=factor) for factor in COST_FACTORS}
+    delays = {rows: net_result(arena, delayed(predictions, rows), age) for rows in DELAYS}
+    momentum = nulls.momentum_12_1(arena.panel)
+    traded = trade_rivals(arena, predictions, {MOMENTUM: momentum, **(rivals or {})})
+    comparison = _compared(arena.panel, walk_forward, labels, momentum, net, traded.get(MOMENTUM), shuffled_ics, runs)
     evidence = Statistical(
         returns=net.returns,
-        stressed=stressed.returns,
-        delayed=late.returns,
+        stressed=costs[2.0].returns,
+        delayed=delays[1].returns,
         periods=SESSIONS_PER_YEAR,
         trials=trials,
         effective_bets=effective_bets(arena.rows(net.first, arena.panel.shape[0]), predictions[net.first :], labels.horizon),
@@ -217,10 +240,36 @@ def evaluate(
         sessions=int(np.count_nonzero(net.exposure)),
         names_left=share_left(arena.panel, net.first),
     )
-    return Evaluation(net, stressed, late, momentum, evidence)
+    return Evaluation(net, costs, delays, traded, market_returns(arena.panel, net.first), evidence)
+
+
+def _compared(
+    panel: Panel,
+    walk_forward: WalkForward,
+    labels: Labels,
+    momentum: Array,
+    net: NetResult,
+    rival: NetResult | None,
+    shuffled_ics: Array | None,
+    runs: int,
+) -> nulls.NullComparison:
+    """The model's rank IC and net return beside the nulls'."""
+    predictions = walk_forward.predictions
+    outcome = np.where(panel.member, labels.values, np.nan)
+    score = np.where(np.isfinite(predictions).any(axis=1, keepdims=True), momentum, np.nan)
+    random = nulls.random_signal_ics(predictions, outcome, runs)
+    return nulls.NullComparison(
+        model_ic=float(np.nanmean(walk_forward.ic)),
+        random_95=float(np.quantile(random, 0.95)),
+        random_runs=runs,
+        momentum_ic=float("nan") if rival is None else float(np.nanmean(metrics.information_coefficient(score, outcome))),
+        shuffled_95=None if shuffled_ics is None else float(np.quantile(shuffled_ics, 0.95)),
+        shuffled_runs=0 if shuffled_ics is None else int(shuffled_ics.size),
+        intercept_t=None if rival is None else _intercept_t(panel, net, rival),
+    )
 
 
 def _intercept_t(panel: Panel, net: NetResult, momentum: NetResult) -> float:
     """HAC t of what is left of the net return after market and momentum; scaling to equal volatility does not change it."""
-    factors = np.column_stack([market_returns(panel, net.first), _aligned(momentum, net)])
+    factors = np.column_stack([market_returns(panel, net.first), aligned(momentum, net)])
     return metrics.hac_intercept_t(net.returns, factors)[1]
