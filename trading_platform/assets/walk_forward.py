@@ -3,7 +3,7 @@
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,6 +17,7 @@ from trading_platform.assets.inputs import Reads, Recipe, latest
 from trading_platform.assets.leaks import leaks_of
 from trading_platform.assets.models import (
     SEED,
+    FoldFiles,
     TrainingSet,
     before_stretch,
     folds_of,
@@ -33,12 +34,16 @@ from trading_platform.assets.reading import Reader
 from trading_platform.assets.resources import Mlflow, Platform
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.canonical import canonical_bytes, content_hash
+from trading_platform.contracts.errors import TradingError
 from trading_platform.contracts.instruments import Instrument, symbol_of
 from trading_platform.contracts.panel import Panel
 
 if TYPE_CHECKING:
-    from trading_platform.research.evaluate import Arena, Evaluation
-    from trading_platform.research.gates import GateResult
+    from trading_platform.research.evaluate import Arena, Evaluation, NetResult
+    from trading_platform.research.gates import GateResult, Power
+    from trading_platform.research.report.attribution import Attribution
+    from trading_platform.research.report.findings import Findings
+    from trading_platform.research.splits import Fold
     from trading_platform.research.trials import TrialCount
     from trading_platform.research.walk_forward import WalkForward
 
@@ -77,6 +82,11 @@ def sectors_of(out: Reader, pipeline: Pipeline) -> dict[str, str]:
     return dict(zip(frame["instrument_id"].to_list(), frame["sector"].to_list(), strict=True))
 
 
+def sector_names(sectors: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of an arena's sector codes, in their order."""
+    return tuple(sorted(set(sectors.values())))
+
+
 def arena_of(out: Reader, pipeline: Pipeline, known: TrainingSet) -> "Arena":
     """Everything the backtests share, on the rows before the stretch."""
     from trading_platform.backtest.run import Sessions
@@ -86,7 +96,7 @@ def arena_of(out: Reader, pipeline: Pipeline, known: TrainingSet) -> "Arena":
     whole, names = features_array(out, pipeline, training_panel(out, pipeline))
     volatility, atr = (whole[: known.start, :, names.index(name)].astype(np.float64) for name in SIZING[pipeline.timeframe])
     sectors = sectors_of(out, pipeline)
-    order = {name: code for code, name in enumerate(sorted(set(sectors.values())))}
+    order = {name: code for code, name in enumerate(sector_names(sectors))}
     codes = np.array([order[sectors[name]] if name in sectors else -1 for name in panel.instrument_ids], dtype=np.int64)
     return Arena(
         profile,
@@ -128,9 +138,12 @@ def published_walk_forward(out: Reader, pipeline: Pipeline, known: TrainingSet) 
 
 
 def record_trial(
-    out: Publication, pipeline: Pipeline, known: TrainingSet, returns: NDArray[np.float64], at: int
+    out: Publication, pipeline: Pipeline, known: TrainingSet, returns: NDArray[np.float64] | None, at: int, note: str = ""
 ) -> "tuple[TrialCount, dict[str, Any]]":
-    """Put the run on record and count its scope: every backtest counts, a refit of the same recipe on the same span once (T30)."""
+    """Put the run on record and count its scope: every backtest counts, a refit of the same recipe on the same span once (T30).
+
+    returns: None for a run that failed, with the reason in note; it counts like any other.
+    """
     from trading_platform.research.models.lightgbm import Parameters
     from trading_platform.research.trials import TrialRegistry
 
@@ -149,16 +162,17 @@ def record_trial(
     )
     span = (int(known.panel.session[0]), int(known.panel.session[-1]))
     version = out.inputs.manifest(pipeline.asset("alpha_lightgbm")).data_version
-    registry.record(scope=scope, recipe=recipe, span=span, data_version=version, at=at, returns=returns)
+    registry.record(scope=scope, recipe=recipe, span=span, data_version=version, at=at, returns=returns, note=note)
     count = registry.count(scope)
     told = {"scope": scope, "recipe": recipe, "trials": count.trials, "failed": count.failed, "head": registry.head()}
     return count, told if not math.isfinite(count.variance) else {**told, "variance": count.variance}
 
 
 def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecutionContext, mlflow: Mlflow) -> dg.MaterializeResult:
-    """Judge the out-of-sample predictions: net of costs, beside the nulls, against every gate."""
+    """Judge the out-of-sample predictions: net of costs, beside the nulls, against every gate; write the page and the plots."""
     from trading_platform.research import gates
-    from trading_platform.research.evaluate import evaluate, model_age, net_result
+    from trading_platform.research.evaluate import evaluate
+    from trading_platform.research.report.tear_sheet import tear_sheet
 
     if not out.holds(pipeline.bars):
         return out.nothing(f"{pipeline.bars} holds no rows")
@@ -168,36 +182,112 @@ def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecut
         folds_of(out.place, pipeline, known),
         arena_of(out, pipeline, known),
     )
-    first = net_result(arena, found.predictions, model_age(known.panel, found.fold, folds))
-    count, trials = record_trial(out, pipeline, known, first.returns, created_at(context))
-    evaluation = evaluate(arena, found, folds, known.labels, count)
-    technical = gates.Technical(leaks_of(out, pipeline, known, folds, first.backtest.fills), None, None, None)
+    net, count, trials = _registered(out, pipeline, known, found, folds, arena, created_at(context))
+    evaluation = evaluate(arena, found, folds, known.labels, count, net=net)
+    technical = gates.Technical(leaks_of(out, pipeline, known, folds, net.backtest.fills), None, None, None)
     results = [
         gate
         for gate in gates.evaluate(technical, evaluation.evidence)
         if gate.name == "leakage" or gate.kind != "technical"  # the others are judged on the bundle
     ]
-    warning = "SURVIVORSHIP BIASED" if out.facts(pipeline.asset("universe")).get("survivorship_biased") else ""
-    warning = warning or ("" if pipeline.statistical_power else "NO POWER: too few sessions for any statistical gate")
+    warning = warning_of(out, pipeline)
     numbers = {name: value for name, value in metrics_of(evaluation).items() if math.isfinite(value)}
     with mlflow.session(out, context) as run:
         run.log_metrics(numbers)
         run.set_tags({f"gate.{gate.name}": gate.verdict for gate in results})
     _write_curves(out, evaluation)
+    power = ()
+    if pipeline.statistical_power:
+        power = gates.power_table(len(net.returns), pipeline.periods_per_year, max(count.trials, 1), runs=POWER_RUNS)
+    findings = findings_of(out, pipeline, known, found, folds, arena, evaluation, (results, trials, power, warning))
+    page = out.file("page", tear_sheet(findings), ".html")
     metadata = {
+        "report": dg.MetadataValue.path(str(out.place.lake.root / page.uri)),
+        "report_sha256": page.sha256,
         **numbers,
         **{f"gate_{gate.name}": f"{gate.verdict}: {gate.text}" for gate in results},
         "trials": dg.MetadataValue.json(trials),
     }
     metadata |= {"gates": dg.MetadataValue.md(gates_table(results)), "warning": warning}
-    if pipeline.statistical_power:
-        power = gates.power_table(len(first.returns), pipeline.periods_per_year, max(count.trials, 1), runs=POWER_RUNS)
+    if power:
         metadata["power"] = dg.MetadataValue.md("\n".join(gates.power_lines(power)))
-    facts = {"metrics": numbers, "gates": gates.as_record(results), "trials": trials, "warning": warning}
+    facts = {"metrics": numbers, "gates": gates.as_record(results), "trials": trials, "warning": warning, "report_sha256": page.sha256}
     out.file("report", report_bytes(facts), ".json")
-    return out.result(metadata, plots_of(known, found, evaluation, warning), facts)
+    return out.result(metadata, plots_of(known, findings, evaluation), facts)
 
 
+def _registered(
+    out: Publication,
+    pipeline: Pipeline,
+    known: TrainingSet,
+    found: "WalkForward",
+    folds: "list[Fold]",
+    arena: "Arena",
+    at: int,
+) -> "tuple[NetResult, TrialCount, dict[str, Any]]":
+    """The model's own backtest and the scope's count with it; a backtest that fails is a trial too (VALD-04)."""
+    from trading_platform.research.evaluate import model_age, net_result
+
+    try:
+        net = net_result(arena, found.predictions, model_age(known.panel, found.fold, folds))
+    except TradingError as error:
+        record_trial(out, pipeline, known, None, at, error.what)
+        raise
+    return net, *record_trial(out, pipeline, known, net.returns, at)
+
+
+def warning_of(out: Reader, pipeline: Pipeline) -> str:
+    """What must stand across every chart (T33), or nothing."""
+    if out.facts(pipeline.asset("universe")).get("survivorship_biased"):
+        return "SURVIVORSHIP BIASED"
+    return "" if pipeline.statistical_power else "NO POWER: too few sessions for any statistical gate"
+
+
+def findings_of(
+    out: Publication,
+    pipeline: Pipeline,
+    known: TrainingSet,
+    found: "WalkForward",
+    folds: "list[Fold]",
+    arena: "Arena",
+    evaluation: "Evaluation",
+    judged: "tuple[list[GateResult], dict[str, Any], Sequence[Power], str]",
+) -> "Findings":
+    """Everything the page and the plots say. Its hashes are those of the inputs, never of this run."""
+    from trading_platform.research.report.findings import Identity, Judgement, collect
+
+    results, trials, power, warning = judged
+    versions = {f"data version of {asset}": item.manifest.data_version for (asset, _), item in sorted(out.inputs.upstream.items())}
+    made_of = {
+        **versions,
+        "inputs": out.inputs.hash,
+        "code": out.recipe.code_version,
+        "features": str(out.facts(pipeline.features)["feature_hash"]),
+        "profile": f"{out.place.profile(pipeline).name} {out.place.profile(pipeline).hash}",
+    }
+    scope = {name: value for name, value in trials.items() if name != "head"}  # the head is a mere time
+    identity = Identity(pipeline.model, pipeline.name, pipeline.timeframe, known.labels.name, made_of)
+    judgement = Judgement(results, scope, power, warning)
+    sectors = sector_names(sectors_of(out, pipeline))
+    return collect(identity, judgement, arena, evaluation, found, known.labels, sectors, attribution_of(out, known, folds))
+
+
+def attribution_of(out: Reader, known: TrainingSet, folds: "list[Fold]") -> "Attribution":
+    """Exact TreeSHAP of the newest folds' models on cells they had not seen; the models come from the fold store."""
+    from trading_platform.research.report.attribution import attribute, sampled
+    from trading_platform.research.walk_forward import fit, usable_cells
+
+    usable = usable_cells(known.panel, known.features)
+    store, pairs = FoldFiles(out.place.lake.root / "fold-cache"), []
+    for fold in folds[-SHAP_FOLDS:]:
+        row, column = sampled(fold.speaks, usable, SHAP_CELLS // SHAP_FOLDS)
+        if row.size:
+            model, _ = fit(known.panel, known.features, known.names, known.labels, fold.train, seed=SEED, store=store, usable=usable)
+            pairs.append((model, np.ascontiguousarray(known.features[row, column])))
+    return attribute(known.names, pairs)
+
+
+SHAP_FOLDS, SHAP_CELLS = 4, 1200
 POWER_RUNS = 200
 
 
@@ -235,17 +325,28 @@ def _write_curves(out: Publication, evaluation: "Evaluation") -> None:
     out.table("net_returns", pl.DataFrame({"session": days, **named, "turnover": net.turnover, "exposure": net.exposure}), sort_by=())
 
 
-def plots_of(known: TrainingSet, found: "WalkForward", evaluation: "Evaluation", warning: str) -> dict[str, bytes]:
-    """Equity net of costs, IC over time, feature importance, age curve."""
-    from trading_platform.research.report import plots as report
+def plots_of(known: TrainingSet, findings: "Findings", evaluation: "Evaluation") -> dict[str, bytes]:
+    """The report at a glance, as PNGs."""
+    from trading_platform.research.report import plots
+    from trading_platform.research.report.breakdown import sharpe_error
 
-    days = evaluation.net.session * 86_400_000_000_000
-    return {
-        "equity_curve": report.equity_curve(days, evaluation.curves(), "Out of sample, net of costs", warning),
-        "ic_over_time": report.ic_over_time(known.panel.timestamp, found.ic, "Rank IC of each row", warning),
-        "feature_importance": report.feature_importance(found.names, found.importance, "Share of split gain", warning),
-        "age_curve": report.age_curve(found.age_curve, "Rank IC against model age", warning),
+    days, warning = findings.session * 86_400_000_000_000, findings.judgement.warning
+    found = findings.walk_forward
+    names, seen = [name for name, _ in findings.stress], [performance for _, performance in findings.stress]
+    stressed = np.array([p.annual_sharpe for p in seen]), np.array([sharpe_error(p) for p in seen])
+    drawn = {
+        "equity_curve": plots.equity_curve(days, evaluation.curves(), "Out of sample, net of costs", warning),
+        "monthly_returns": plots.monthly_returns(findings.months, "Net return per month, percent", warning),
+        "ic_over_time": plots.ic_over_time(known.panel.timestamp, found.ic, "Rank IC of each row", warning),
+        "ic_decay": plots.ic_decay(findings.decay, "Rank IC by horizon", warning),
+        "quantile_returns": plots.quantile_returns(findings.quantiles, f"Return over {findings.horizon} rows by quantile", warning),
+        "age_curve": plots.age_curve(found.age_curve, "Rank IC against model age", warning),
+        "exposures": plots.exposures(days, findings.exposures, "Exposure at each session's end", warning),
+        "stress": plots.sharpe_bars(names, *stressed, "Dearer and later", warning),
     }
+    if findings.attribution is not None:
+        drawn["feature_importance"] = plots.shap_importance(findings.attribution, "What moves the predictions", warning)
+    return drawn
 
 
 def report_asset(pipeline: Pipeline) -> Node:

@@ -130,14 +130,18 @@ def delayed(predictions: Array, rows: int = 1) -> Array:
     return later
 
 
-def market_returns(panel: Panel, first: int) -> Array:
-    """Equal-weighted gross return of the members per session from row `first` on: the market that the nulls are regressed on."""
+def row_returns(panel: Panel) -> tuple[Array, Array]:
+    """Gross total return of each cell since the row before, float64 (T, S), and its equal-weighted mean over the members, (T,)."""
     wealth = panel.fields["close"] * panel.fields["return_factor"]
     change = np.full(panel.shape, np.nan)
     change[1:] = wealth[1:] / wealth[:-1] - 1.0
     usable = np.isfinite(change) & panel.member
-    mean = np.where(usable, change, 0.0).sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
-    return per_session(panel.session[first:], mean[first:], compound=True)[1]
+    return change, np.where(usable, change, 0.0).sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
+
+
+def market_returns(panel: Panel, first: int) -> Array:
+    """Equal-weighted gross return of the members per session from row `first` on: the market that the nulls are regressed on."""
+    return per_session(panel.session[first:], row_returns(panel)[1][first:], compound=True)[1]
 
 
 def share_left(panel: Panel, first: int) -> float:
@@ -215,15 +219,16 @@ def evaluate(
     shuffled_ics: Array | None = None,
     runs: int = 200,
     rivals: Mapping[str, Array] | None = None,
+    net: NetResult | None = None,
 ) -> Evaluation:
     """Run the model and everything it is compared with.
 
     shuffled_ics: mean rank ICs of refits on shuffled labels, where they were run. rivals: signals float64 (T, S) to trade beside the model;
-    12-1 momentum is always among them.
+    12-1 momentum is always among them. net: the model's own result, where it was run already.
     """
     predictions = walk_forward.predictions
     age = model_age(arena.panel, walk_forward.fold, folds)
-    net = net_result(arena, predictions, age)
+    net = net or net_result(arena, predictions, age)
     costs = {factor: net_result(arena, predictions, age, cost_factor=factor) for factor in COST_FACTORS}
     delays = {rows: net_result(arena, delayed(predictions, rows), age) for rows in DELAYS}
     momentum = nulls.momentum_12_1(arena.panel)

@@ -1,4 +1,4 @@
-"""Plots a person looks at, as PNG bytes below 80 KB: equity net of costs, IC over time, feature importance, model age."""
+"""Plots for Dagster's metadata, as PNG bytes below 80 KB each: the report at a glance. The page (tear_sheet) has the rest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trading_platform.research.report.alpha import Decay, Quantiles
+from trading_platform.research.report.attribution import Attribution
+from trading_platform.research.report.breakdown import Months
+from trading_platform.research.report.holdings import Exposures
 from trading_platform.research.walk_forward import AgeCurve
 
 Array = NDArray[np.float64]
@@ -34,8 +38,14 @@ def _figure(title: str, warning: str, rows: int = 1, heights: Sequence[float] = 
 
 
 def _png(figure: Any) -> bytes:
+    """The figure in a palette of 64 colours, a third of the size of full colour: a plot sits in the event log."""
+    from PIL import Image
+
+    figure.set_dpi(90)
+    figure.canvas.draw()
+    drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
+    drawn.quantize(64, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 
@@ -102,6 +112,79 @@ def age_curve(curve: AgeCurve, title: str, warning: str = "") -> bytes:
     axis.axhline(0.0, color=MUTED, linewidth=0.8)
     axis.set_xlabel("rows since the model was trained", fontsize=8)
     axis.set_ylabel("mean rank IC", fontsize=8)
+    return _png(figure)
+
+
+def _bars(axis: Any, names: Sequence[str], values: Array, error: Array, scale: float = 1.0) -> None:
+    place = np.arange(len(names))
+    colors = [ACCENT if value >= 0.0 else LOSS for value in values]
+    axis.bar(place, values * scale, yerr=np.nan_to_num(error) * scale, color=colors, capsize=3, width=0.65, ecolor=INK)
+    axis.set_xticks(place, names)
+    axis.axhline(0.0, color=MUTED, linewidth=0.8)
+
+
+def ic_decay(decay: Decay, title: str, warning: str = "") -> bytes:
+    """Mean rank IC by horizon in rows with two HAC standard errors."""
+    figure, (axis,) = _figure(title, warning)
+    _bars(axis, [str(h) for h in decay.horizon], decay.ic, 2.0 * decay.error)
+    axis.set_xlabel("horizon, rows", fontsize=8)
+    axis.set_ylabel("mean rank IC", fontsize=8)
+    return _png(figure)
+
+
+def quantile_returns(seen: Quantiles, title: str, warning: str = "") -> bytes:
+    """Mean return less the cross-section's, per quantile of the alpha, in basis points, with two HAC standard errors."""
+    figure, (axis,) = _figure(title, warning)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.where(seen.t != 0.0, 2.0 * np.abs(seen.mean / seen.t), np.nan)
+    _bars(axis, [f"Q{n + 1}" for n in range(seen.mean.size)], np.nan_to_num(seen.mean), error, 1e4)
+    axis.set_ylabel("bps, gross", fontsize=8)
+    return _png(figure)
+
+
+def monthly_returns(seen: Months, title: str, warning: str = "") -> bytes:
+    """Compounded net returns per month in percent, one line per year, the year's total last."""
+    figure, (axis,) = _figure(title, warning)
+    table = np.column_stack([seen.months, seen.total]) * 100.0
+    axis.grid(False)
+    axis.imshow(np.clip(np.nan_to_num(table), -8.0, 8.0), cmap="RdYlGn", vmin=-12.0, vmax=12.0, aspect="auto", alpha=0.75)
+    for row, column in zip(*np.nonzero(np.isfinite(table)), strict=True):
+        axis.text(column, row, f"{table[row, column]:.1f}", ha="center", va="center", fontsize=7, color=INK)
+    axis.set_xticks(range(13), [*"JFMAMJJASOND", "year"])
+    axis.set_yticks(range(len(seen.years)), [str(year) for year in seen.years])
+    return _png(figure)
+
+
+def exposures(timestamp: NDArray[np.int64], seen: Exposures, title: str, warning: str = "") -> bytes:
+    """Gross, net and beta at each session's end, and the names held."""
+    figure, (top, bottom) = _figure(title, warning, 2, (3.0, 1.0))
+    lines = (("gross", seen.gross, ACCENT), ("net", seen.net, "#5a8f69"), ("beta", seen.beta, "#c77d0a"))
+    for name, values, color in lines:
+        top.plot(_days(timestamp), values, label=name, color=color, linewidth=1.0)
+    top.set_ylabel("of equity", fontsize=8)
+    top.legend(fontsize=8, frameon=False, loc="upper left", ncols=3)
+    bottom.plot(_days(timestamp), seen.names, color=INK, linewidth=0.8)
+    bottom.set_ylabel("names", fontsize=8)
+    return _png(figure)
+
+
+def sharpe_bars(names: Sequence[str], values: Array, errors: Array, title: str, warning: str = "") -> bytes:
+    """Annual net Sharpe ratios with two standard errors."""
+    figure, (axis,) = _figure(title, warning)
+    _bars(axis, names, values, 2.0 * errors)
+    axis.set_ylabel("annual Sharpe ratio, net", fontsize=8)
+    return _png(figure)
+
+
+def shap_importance(seen: Attribution, title: str, warning: str = "", top: int = 20) -> bytes:
+    """The `top` features by mean |SHAP|; blue where more of the feature raises the prediction, red where it lowers it."""
+    figure, (axis,) = _figure(title, warning)
+    figure.set_size_inches(8.0, 4.8)
+    order = np.argsort(-seen.share, kind="stable")[:top][::-1]
+    colors = [ACCENT if seen.direction[i] >= 0.0 else LOSS for i in order]
+    axis.barh([seen.names[i] for i in order], seen.share[order], color=colors)
+    axis.set_xlabel("share of mean |SHAP|; blue: more of it raises the prediction", fontsize=8)
+    axis.tick_params(axis="y", labelsize=7)
     return _png(figure)
 
 
