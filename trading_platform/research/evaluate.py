@@ -28,7 +28,7 @@ from trading_platform.research.walk_forward import WalkForward
 
 Array = NDArray[np.float64]
 SESSIONS_PER_YEAR = metrics.SESSIONS_PER_YEAR
-COST_FACTORS, DELAYS = (2.0, 3.0), (1, 2)
+COST_FACTORS, DELAYS = (0.0, 2.0, 3.0), (1, 2)  # no costs at all is the gross result
 MOMENTUM = "momentum 12-1"
 
 
@@ -119,7 +119,13 @@ def net_result(arena: Arena, predictions: Array, age: NDArray[np.int64] | None =
     _, turnover = per_session(here.panel.session, result.turnover, compound=False)
     last = np.searchsorted(here.panel.session, session, side="right") - 1
     return NetResult(
-        first, session, returns, turnover, result.gross[last], metrics.performance(returns, SESSIONS_PER_YEAR, turnover), result
+        first,
+        session,
+        returns,
+        turnover,
+        result.gross[last],
+        metrics.performance(returns, SESSIONS_PER_YEAR, turnover, net=cost_factor > 0.0),
+        result,
     )
 
 

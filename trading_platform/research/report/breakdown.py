@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 Days = NDArray[np.int64]
 ROLLING_SESSIONS = 252
 REGIME_ROWS = 63
+MARKET_THAT_DAY = "market that day"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def terciles(values: Array) -> tuple[Array, ...]:
 
 
 def states(market: Array, vix: Array | None = None, rows: int = REGIME_ROWS) -> dict[str, dict[str, NDArray[np.bool_]]]:
-    """family -> state -> bool (D,). All but `market that day` are known before the session begins.
+    """family -> state -> bool (D,). All but MARKET_THAT_DAY are known before the session begins.
 
     market: float64 (D,) return per session. vix: float64 (D,), index points known BEFORE the session; shown from 63 defined values on.
     """
@@ -120,7 +121,7 @@ def states(market: Array, vix: Array | None = None, rows: int = REGIME_ROWS) -> 
     if market.size > rows:
         seen = np.lib.stride_tricks.sliding_window_view(market, rows)[:-1]
         volatility[rows:], trend[rows:] = seen.std(axis=1, ddof=1), np.log1p(seen).sum(axis=1)
-    found: dict[str, dict[str, NDArray[np.bool_]]] = {"market that day": {"up": market > 0.0, "down": market < 0.0}}
+    found: dict[str, dict[str, NDArray[np.bool_]]] = {MARKET_THAT_DAY: {"up": market > 0.0, "down": market < 0.0}}
     if np.isfinite(trend).any():
         names = ("calm", "usual", "stormy")
         found[f"market over {rows} sessions before"] = {"up": trend > 0.0, "down": trend <= 0.0}
@@ -160,6 +161,12 @@ def sharpe_error(performance: metrics.Performance) -> float:
     p = performance
     variance = 1.0 - p.skew * p.sharpe + (p.kurtosis_raw - 1.0) / 4.0 * p.sharpe * p.sharpe
     return math.sqrt(variance / (p.n_obs - 1) * p.periods_per_year) if p.n_obs > 1 and variance > 0.0 else math.nan
+
+
+def at_volatility_of(returns: Array, other: Array) -> Array:
+    """Returns scaled to the volatility of another series (T29); unchanged where they have none."""
+    own = float(np.nanstd(returns))
+    return np.asarray(returns * (float(np.nanstd(other)) / own)) if own > 1e-15 else returns
 
 
 def wealth(returns: Sequence[float] | Array) -> Array:

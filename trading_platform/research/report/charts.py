@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trading_platform.research.gates import Power
 from trading_platform.research.report import breakdown
 from trading_platform.research.report.attribution import Attribution
 from trading_platform.research.report.findings import Findings
@@ -63,6 +65,12 @@ def figure(data: Sequence[Figure], warning: str, y: str, x: str = "", height: in
     return {"data": list(data), "layout": {**base, **layout}}
 
 
+def two_storeys(data: Sequence[Figure], warning: str, upper: str, lower: str, height: int, **below: Any) -> Figure:
+    """A figure with two y axes above one another; traces with yaxis "y2" are in the lower one. below: settings of the lower axis."""
+    second = {"domain": [0.0, 0.36], "title": {"text": lower}, "gridcolor": GRID, "zerolinecolor": MUTED, "automargin": True, **below}
+    return figure(data, warning, upper, height=height, xaxis={"anchor": "y2"}, yaxis={"domain": [0.44, 1.0]}, yaxis2=second)
+
+
 def line(x: Sequence[Any], y: Iterable[float], name: str, color: str, **more: Any) -> Figure:
     """A line."""
     mode = more.pop("mode", "lines")
@@ -79,15 +87,17 @@ def bars(x: Sequence[Any], y: Iterable[float], color: Any = BLUE, error: Iterabl
 def equity(found: Findings) -> Figure:
     """Growth of 1: the model net, at twice the costs, its rivals, the market."""
     when, warning = dates(found.session), found.judgement.warning
+    named = [(f"{r.name}, {'net' if r.performance.net else 'gross'}", r.returns) for r in found.rivals]
     shown = [line(when, breakdown.wealth(found.net.returns), found.identity.model + ", net", BLUE, width=2.4)]
-    for color, rival in zip(COLORS[1:], found.rivals, strict=False):
-        basis = "net" if rival.performance.net else "gross"
-        shown.append(line(when, breakdown.wealth(rival.returns), f"{rival.name}, {basis}", color, width=1.3))
-    buttons = [
-        {"label": label, "method": "relayout", "args": [{"yaxis.type": kind}]} for label, kind in (("linear", "linear"), ("log", "log"))
-    ]
-    menu = {"type": "buttons", "direction": "right", "x": 1.0, "xanchor": "right", "y": 1.12, "buttons": buttons, "showactive": True}
-    return figure(shown, warning, "growth of 1", height=430, updatemenus=[menu])
+    for color, (name, returns) in zip(COLORS[1:], named, strict=False):
+        shown.append(line(when, breakdown.wealth(returns), name, color, width=1.3))
+    same = [rounded(breakdown.wealth(breakdown.at_volatility_of(returns, found.net.returns))) for _, returns in named]
+    scaled = {"label": "same volatility", "method": "restyle", "args": [{"y": [shown[0]["y"], *same]}]}
+    as_run = {"label": "as run", "method": "restyle", "args": [{"y": [trace["y"] for trace in shown]}]}
+    axes = [{"label": kind, "method": "relayout", "args": [{"yaxis.type": kind}]} for kind in ("linear", "log")]
+    look = {"type": "buttons", "direction": "right", "xanchor": "left", "yanchor": "top", "y": 0.99, "showactive": True}
+    menus = [{**look, "x": 0.01, "buttons": [as_run, scaled]}, {**look, "x": 0.21, "buttons": axes}]
+    return figure(shown, warning, "growth of 1", height=430, updatemenus=menus)
 
 
 def drawdown(found: Findings) -> Figure:
@@ -112,12 +122,11 @@ def ic_over_time(found: Findings, window: int = 63) -> Figure:
     """Cumulative rank IC and its mean over a window of rows."""
     defined = np.isfinite(found.ic)
     when, values = dates(found.row_session[defined]), found.ic[defined]
-    shown = [line(when, np.cumsum(values), "cumulative", INK, yaxis="y2", width=1.3)]
+    shown = [line(when, np.cumsum(values), "cumulative", INK, yaxis="y2", width=1.3, showlegend=False)]
     if values.size >= window:
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
         shown.append(line(when[window - 1 :], smooth, f"mean of {window} rows", BLUE))
-    second = {"overlaying": "y", "side": "right", "title": {"text": "cumulative"}, "showgrid": False}
-    return figure(shown, found.judgement.warning, "rank IC", yaxis2=second, margin={"l": 60, "r": 60, "t": 28, "b": 40})
+    return two_storeys(shown, found.judgement.warning, "rank IC", "cumulative", 400)
 
 
 def ic_decay(found: Findings) -> Figure:
@@ -161,9 +170,11 @@ def paper(found: Findings) -> Figure:
 
 
 def exposures(found: Findings) -> Figure:
-    """Gross, net, beta per session."""
+    """Gross, net, beta per session; gross and net are one line where nothing was ever short."""
     seen, when = found.exposures, dates(found.session)
-    lines = (("gross", seen.gross, BLUE), ("net", seen.net, "#5a8f69"), ("beta to the market", seen.beta, "#c77d0a"))
+    short = bool(np.any(seen.short > 0.0))
+    weights = [("gross", seen.gross, BLUE), ("net", seen.net, "#5a8f69")] if short else [("gross = net, never short", seen.gross, BLUE)]
+    lines = [*weights, ("beta to the market", seen.beta, "#c77d0a")]
     return figure([line(when, v, name, color, width=1.3) for name, v, color in lines], found.judgement.warning, "of equity", height=300)
 
 
@@ -182,10 +193,9 @@ def breadth(found: Findings) -> Figure:
     shown = [
         line(when, seen.names, "names held", BLUE, width=1.3),
         line(when, seen.effective_names, "effective names", "#5a8f69", width=1.3),
-        line(when, seen.largest, "largest weight (right)", RED, width=1.0, yaxis="y2"),
+        line(when, seen.largest, "largest weight", RED, width=1.0, yaxis="y2"),
     ]
-    second = {"overlaying": "y", "side": "right", "tickformat": ".0%", "showgrid": False, "rangemode": "tozero"}
-    return figure(shown, found.judgement.warning, "names", height=280, yaxis2=second, margin={"l": 60, "r": 60, "t": 28, "b": 40})
+    return two_storeys(shown, found.judgement.warning, "names", "largest", 340, tickformat=".0%", rangemode="tozero")
 
 
 def turnover(found: Findings, window: int = 21) -> Figure:
@@ -207,19 +217,22 @@ def sharpe_bars(names: Sequence[str], values: Iterable[float], errors: Iterable[
 
 def stress(found: Findings) -> Figure:
     """Sharpe ratio at dearer costs and later execution."""
-    colors = [BLUE if n == 0 else "#c77d0a" if "cost" in name else "#7b5ea7" for n, (name, _) in enumerate(found.stress)]
+    colors = [BLUE if name == "as modelled" else "#c77d0a" if "cost" in name else "#7b5ea7" for name, _ in found.stress]
     errors = [breakdown.sharpe_error(p) for _, p in found.stress]
     values = [p.annual_sharpe for _, p in found.stress]
     return sharpe_bars([name for name, _ in found.stress], values, errors, found.judgement.warning, colors)
 
 
-def regimes(found: Findings) -> Figure:
-    """Sharpe ratio in each kind of market."""
-    families = list(dict.fromkeys(regime.family for regime in found.regimes))
-    colors = [COLORS[families.index(regime.family) % len(COLORS)] for regime in found.regimes]
-    names = [f"{regime.family}:<br>{regime.name}" for regime in found.regimes]
-    errors = [math.sqrt(found.net.performance.periods_per_year / regime.sessions) for regime in found.regimes]
-    return sharpe_bars(names, [regime.annual_sharpe for regime in found.regimes], errors, found.judgement.warning, colors)
+def regimes(found: Findings) -> Figure | None:
+    """Sharpe ratio in each kind of market that was known beforehand; None where there is none."""
+    chosen = [regime for regime in found.regimes if regime.family != breakdown.MARKET_THAT_DAY][::-1]
+    families = list(dict.fromkeys(regime.family for regime in chosen))
+    colors = [COLORS[families.index(regime.family) % len(COLORS)] for regime in chosen]
+    errors = rounded([2.0 * math.sqrt(found.net.performance.periods_per_year / regime.sessions) for regime in chosen])
+    shown = {"type": "bar", "orientation": "h", "y": [f"{r.family}: {r.name}" for r in chosen], "marker": {"color": colors}}
+    shown |= {"x": rounded([r.annual_sharpe for r in chosen]), "error_x": {"type": "data", "array": errors, "color": INK, "thickness": 1.2}}
+    layout = {"showlegend": False, "hovermode": "closest", "height": 110 + 30 * len(chosen)}
+    return figure([shown], found.judgement.warning, "", "annual Sharpe ratio, net", **layout) if chosen else None
 
 
 def importance(found: Findings, seen: Attribution) -> Figure:
@@ -260,14 +273,19 @@ def beeswarm(found: Findings, seen: Attribution) -> Figure:
     return figure([shown], found.judgement.warning, "", label, 460, yaxis=ticks, hovermode="closest", showlegend=False)
 
 
+def gates_of(table: Sequence[Power]) -> list[str]:
+    """The columns of a power table beside the true Sharpe ratio."""
+    return [field.name for field in fields(table[0]) if field.name != "annual_sharpe"]
+
+
 def power(found: Findings) -> Figure:
     """Chance to pass each gate against the true Sharpe ratio, at this length and this number of trials."""
     table = found.judgement.power
     x = [row.annual_sharpe for row in table]
-    fields = (("dsr", "DSR"), ("net_sharpe", "net Sharpe"), ("expectancy", "expectancy"), ("drawdown", "drawdown"), ("all", "all four"))
-    shown = [
-        line(x, [getattr(row, field) for row in table], name, color, width=2.6 if field == "all" else 1.4, mode="lines+markers")
-        for (field, name), color in zip(fields, (BLUE, "#c77d0a", "#5a8f69", "#7b5ea7", INK), strict=True)
-    ]
+    shown = []
+    for place, name in enumerate(gates_of(table)):
+        color, width = (INK, 2.6) if name == "all" else (COLORS[place % len(COLORS)], 1.4)
+        chances = [getattr(row, name) for row in table]
+        shown.append(line(x, chances, name.replace("_", " "), color, width=width, mode="lines+markers"))
     axis = {"tickformat": ".0%", "range": [-0.03, 1.03]}
     return figure(shown, found.judgement.warning, "chance to pass", "true annual net Sharpe ratio", 320, yaxis=axis)

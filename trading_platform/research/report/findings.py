@@ -13,12 +13,12 @@ from trading_platform.research import metrics
 from trading_platform.research.evaluate import Arena, Evaluation, NetResult, aligned
 from trading_platform.research.gates import GateResult, Power
 from trading_platform.research.labels import Labels
+from trading_platform.research.nulls import NullComparison
 from trading_platform.research.report import alpha, breakdown, holdings
 from trading_platform.research.report.attribution import Attribution
 from trading_platform.research.walk_forward import WalkForward
 
 Array = NDArray[np.float64]
-BORROW_DATA = False  # no source of the platform carries borrow history: T11 asks for long-only beside long/short
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,17 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A return series beside the model's on its sessions: performance, correlation with the model's, HAC t of the model less it."""
+    """A return series beside the model's on its sessions, and the model's return regressed on it (T29).
+
+    correlation: of the two. annual_intercept, intercept_t: what the model earned beyond its exposure to this series, per year, and HAC t.
+    """
 
     name: str
     returns: Array
     performance: metrics.Performance
     correlation: float
-    difference_t: float
+    annual_intercept: float
+    intercept_t: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,10 @@ class Findings:
     net: NetResult
     numbers: tuple[Number, ...]
     rivals: tuple[Rival, ...]
+    nulls: NullComparison | None
     stress: tuple[tuple[str, metrics.Performance], ...]
     months: breakdown.Months
+    market_years: Array
     rolling: breakdown.Rolling
     falls: tuple[breakdown.Fall, ...]
     regimes: tuple[breakdown.Regime, ...]
@@ -120,8 +126,10 @@ def collect(
         net=net,
         numbers=_numbers(evaluation, walk_forward, labels, quantiles, exposed, capacity),
         rivals=_rivals(evaluation, periods),
+        nulls=evaluation.evidence.nulls,
         stress=_stress(evaluation),
         months=breakdown.monthly(net.session, net.returns),
+        market_years=breakdown.monthly(net.session, evaluation.market).total,
         rolling=breakdown.rolling_sharpe(net.returns, periods),
         falls=breakdown.falls(net.session, net.returns),
         regimes=breakdown.regimes(net.returns, evaluation.market, breakdown.states(evaluation.market, _vix_before(arena, net)), periods),
@@ -157,14 +165,16 @@ def _rivals(evaluation: Evaluation, periods: float) -> tuple[Rival, ...]:
         both = mine.std() > 1e-15 and returns.std() > 1e-15
         correlation = float(np.corrcoef(mine, returns)[0, 1]) if both and mine.size > 2 else math.nan
         seen = metrics.performance(returns, periods, turnover, net=is_net)
-        found.append(Rival(name, returns, seen, correlation, metrics.hac_t(mine - returns)))
+        intercept, t = metrics.hac_intercept_t(mine, returns[:, np.newaxis])
+        found.append(Rival(name, returns, seen, correlation, intercept * periods, t))
     return tuple(found)
 
 
 def _stress(evaluation: Evaluation) -> tuple[tuple[str, metrics.Performance], ...]:
-    costs = [(f"{factor:g} x costs", result.performance) for factor, result in sorted(evaluation.costs.items())]
+    named = {factor: f"{factor:g} x costs" if factor else "no costs, gross" for factor in sorted(evaluation.costs)}
+    costs = [(name, evaluation.costs[factor].performance) for factor, name in named.items()]
     late = [(f"{rows} row{'s' * (rows > 1)} late", result.performance) for rows, result in sorted(evaluation.delays.items())]
-    return (("as modelled", evaluation.net.performance), *costs, *late)
+    return (*costs[:1], ("as modelled", evaluation.net.performance), *costs[1:], *late)
 
 
 def _numbers(
@@ -176,6 +186,7 @@ def _numbers(
     capacity: float,
 ) -> tuple[Number, ...]:
     p, fills = evaluation.net.performance, len(evaluation.net.backtest.fills)
+    drag = evaluation.costs[0.0].performance.annual_return - p.annual_return
     ic = walk_forward.ic[np.isfinite(walk_forward.ic)]
     mean_ic = float(ic.mean()) if ic.size else math.nan
     spread = float(ic.std(ddof=1)) if ic.size > 1 else math.nan
@@ -183,6 +194,7 @@ def _numbers(
     gross = float(exposed.gross[held].mean()) if held.any() else math.nan
     return (
         Number("annual return", p.annual_return, "percent", p.n_obs, "net", "geometric"),
+        Number("cost drag", drag, "percent", p.n_obs, "", "annual return without any cost less the net one"),
         Number("annual volatility", p.annual_volatility, "percent", p.n_obs, "net", "ddof 1"),
         Number("annual Sharpe ratio", p.annual_sharpe, "ratio", p.n_obs, "net", f"standard error {breakdown.sharpe_error(p):.2f}"),
         Number("Sharpe ratio per session", p.sharpe, "small", p.n_obs, "net", "what DSR and PSR read"),
@@ -194,7 +206,7 @@ def _numbers(
         Number("profit factor", p.profit_factor, "ratio", p.n_obs, "net", "gains over losses, per session"),
         Number("skewness", p.skew, "ratio", p.n_obs, "net", "population"),
         Number("kurtosis", p.kurtosis_raw, "ratio", p.n_obs, "net", "raw, 3 for a normal"),
-        Number("mean rank IC", mean_ic, "small", ic.size, "gross", f"{labels.name}, horizon {labels.horizon} rows"),
+        Number("mean rank IC", mean_ic, "small", ic.size, "gross", f"horizon {labels.horizon} rows"),
         Number("rank IC, HAC t", metrics.hac_t(ic, labels.horizon), "ratio", ic.size, "gross", f"{labels.horizon} lags"),
         Number("rank ICIR per row", mean_ic / spread if spread else math.nan, "small", ic.size, "gross", "mean over deviation"),
         Number("quantile spread", quantiles.spread * 1e4, "bps", quantiles.rows, "gross", f"best less worst, t {quantiles.spread_t:.2f}"),

@@ -18,9 +18,10 @@ nav { position: sticky; top: 0; z-index: 5; background: rgba(255, 255, 255, 0.96
 nav a { color: var(--blue); text-decoration: none; font-size: 0.86rem; white-space: nowrap; }
 nav a:hover, nav a:focus { text-decoration: underline; }
 .banner { background: var(--red); color: white; padding: 0.5rem 1rem; text-align: center; font-weight: 600; letter-spacing: 0.04em; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(168px, 1fr)); gap: 0.7rem; margin: 1.1rem 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 0.7rem; margin: 1.1rem 0; }
 .card { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 0.65rem 0.85rem; }
 .card span, .card small { display: block; color: var(--muted); font-size: 0.78rem; }
+.card { overflow-wrap: anywhere; }
 .card b { font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .card.bad b { color: var(--red); }
 .card.good b { color: var(--green); }
@@ -31,8 +32,9 @@ figure.table { overflow-x: auto; }
 figcaption { color: var(--muted); font-size: 0.83rem; margin-top: 0.25rem; }
 table { border-collapse: collapse; width: 100%; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.28rem 0.55rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { font-weight: 600; color: var(--muted); white-space: nowrap; }
-table.numeric th:not(:first-child), table.numeric td:not(:first-child) { text-align: right; white-space: nowrap; }
+th { font-weight: 600; color: var(--muted); vertical-align: bottom; }
+table.numeric th:not(:first-child), table.numeric td:not(:first-child) { text-align: right; }
+table.numeric td:not(:first-child) { white-space: nowrap; }
 tbody tr:hover { background: #f5f7fa; }
 footer { color: var(--muted); font-size: 0.8rem; padding-bottom: 2rem; overflow-wrap: anywhere; }
 @media print { nav { display: none; } section { break-inside: avoid; border: none; padding: 0; } body { background: white; } }

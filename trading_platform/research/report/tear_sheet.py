@@ -48,11 +48,13 @@ def _shade(value: float, full: float) -> str:
 
 def _months(found: Findings) -> Table:
     rows = []
-    for year, months, total in zip(found.months.years, found.months.months, found.months.total, strict=True):
+    table = zip(found.months.years, found.months.months, found.months.total, found.market_years, strict=True)
+    for year, months, total, market in table:
         cells: list[str | Cell] = [str(int(year))]
         cells += [Cell(f"{value:.1%}" if math.isfinite(value) else "", _shade(value, 0.06)) for value in months]
-        rows.append([*cells, Cell(f"{total:.1%}", _shade(total, 0.25))])
-    return Table(("net", *MONTHS, "year"), rows, "Compounded net return per calendar month and year; the first and last may be partial.")
+        rows.append([*cells, Cell(f"{total:.1%}", _shade(total, 0.25)), f"{market:.1%}"])
+    note = "Compounded net return per calendar month and year; the first and last may be partial. The market is gross."
+    return Table(("net", *MONTHS, "year", "market"), rows, note)
 
 
 def _performance_table(rows: Rows, extra: Sequence[Sequence[str]] = (), head: Sequence[str] = ()) -> Table:
@@ -78,7 +80,9 @@ def _cards(found: Findings) -> list[Card]:
     if "dsr" in gates and gates["dsr"].value is not None:
         gate, n = gates["dsr"], found.judgement.trials.get("trials", 0)
         tone = "good" if gate.passed else "bad"
-        cards.append(Card("deflated Sharpe (DSR)", f"{gate.value:.3f}", f"gate {gate.threshold} · {n} trials in scope", tone))
+        cards.append(
+            Card("deflated Sharpe (DSR)", f"{gate.value:.3f}", f"gate {gate.threshold} · {n} trial{'s' * (n != 1)} in scope", tone)
+        )
     passed, judged = sum(g.passed is True for g in gates.values()), len(gates)
     cards.append(Card("gates passed", f"{passed} of {judged}", "not judged counts as not passed", "good" if passed == judged else "bad"))
     return cards
@@ -95,8 +99,11 @@ def _headline(found: Findings) -> Section:
 
 def _equity(found: Findings) -> Section:
     rows = [(f"{found.identity.model}", found.net.performance), *((rival.name, rival.performance) for rival in found.rivals)]
-    extra = [("", ""), *((shown(r.correlation, "ratio"), shown(r.difference_t, "ratio")) for r in found.rivals)]
-    table = _performance_table(rows, extra, ("correlation", "t of model less it"))
+    extra = [
+        ("", "", ""),
+        *((shown(r.correlation, "ratio"), shown(r.annual_intercept, "percent"), shown(r.intercept_t, "ratio")) for r in found.rivals),
+    ]
+    table = _performance_table(rows, extra, ("correlation", "model beyond it, a year", "its t"))
     depths = [
         [shown(f.depth, "percent"), day(f.high), day(f.bottom), day(f.recovered) if f.recovered is not None else "not yet", str(f.sessions)]
         for f in found.falls
@@ -105,12 +112,25 @@ def _equity(found: Findings) -> Section:
         Chart(charts.equity(found), "Growth of 1. Drag to zoom: all charts over time follow; double click to see all.", shared=True),
         Chart(charts.drawdown(found), "Fall from the last high of compounded net wealth.", shared=True),
         table,
+        _nulls(found),
         _months(found),
         Table(("deepest falls", "high", "bottom", "recovered", "sessions"), depths),
         Chart(charts.rolling(found), "One year is short: the band is two standard errors wide on each side.", shared=True),
     )
     text = "The model beside what it must beat, in the same arena: same profile, same limits, same fills. The market is gross and untraded."
     return Section("Equity and nulls", text, parts)
+
+
+def _nulls(found: Findings) -> Table:
+    """Mean rank ICs of the model and of signals that know nothing, on the same rows (T29)."""
+    seen = found.nulls
+    rows = [["model", NOTHING if seen is None else shown(seen.model_ic, "small"), "1", ""]]
+    if seen is not None:
+        rows.append(["random signals of the model's turnover", shown(seen.random_95, "small"), str(seen.random_runs), "95th percentile"])
+        shuffled = "not run" if seen.shuffled_95 is None else shown(seen.shuffled_95, "small")
+        rows.append(["refits on shuffled labels", shuffled, str(seen.shuffled_runs), "95th percentile, 100 runs needed"])
+        rows.append(["momentum 12-1", shown(seen.momentum_ic, "small"), "1", ""])
+    return Table(("mean rank IC, gross", "value", "runs", "which"), rows, "A model that does not beat all of them has shown nothing.")
 
 
 def _signal(found: Findings) -> Section:
@@ -174,7 +194,8 @@ def _robust(found: Findings) -> Section:
     parts: list[Table | Chart] = [Chart(charts.stress(found), "Two standard errors."), _performance_table(found.stress)]
     if rows:
         note = "Terciles are those of the whole span: a description, not a rule. `market that day` is known only afterwards."
-        parts += [Chart(charts.regimes(found), "Two standard errors of n sessions."), Table(head, rows, note)]
+        drawn = charts.regimes(found)
+        parts += [Chart(drawn, "Two standard errors of n sessions."), Table(head, rows, note)] if drawn else [Table(head, rows, note)]
     return Section("Stress and regimes", "Dearer, later, and in other markets.", parts)
 
 
@@ -214,11 +235,10 @@ def _gates(found: Findings) -> Section:
     scope = Table(("trial registry", "value"), [[name, _fact(value)] for name, value in judged.trials.items()], numeric=False)
     parts: list[Table | Chart] = [gates, scope]
     if judged.power:
-        percents = [
-            [f"{p.annual_sharpe:g}", *(f"{v:.0%}" for v in (p.dsr, p.net_sharpe, p.expectancy, p.drawdown, p.all))] for p in judged.power
-        ]
+        names = charts.gates_of(judged.power)
+        percents = [[f"{row.annual_sharpe:g}", *(f"{getattr(row, name):.0%}" for name in names)] for row in judged.power]
         n = found.net.performance.n_obs
-        head = ("true annual net Sharpe", "DSR", "net Sharpe", "expectancy", "drawdown", "all four")
+        head = ("true annual net Sharpe", *(name.replace("_", " ") for name in names))
         parts += [
             Chart(charts.power(found), f"Simulated: one strategy of this true Sharpe, the best of the trials in scope, {n} sessions."),
             Table(head, percents, "A gate that a good strategy rarely passes says little when it is not passed."),
