@@ -11,7 +11,6 @@ from trading_platform.research import evaluate, nulls
 from trading_platform.research.evaluate import Arena, Sessions
 from trading_platform.research.labels import forward_return
 from trading_platform.research.metrics import information_coefficient
-from trading_platform.research.report import plots as report
 from trading_platform.research.splits import Fold
 from trading_platform.research.trials import TrialCount
 from trading_platform.research.walk_forward import AgeCurve, WalkForward
@@ -123,17 +122,3 @@ def test_random_signals_centre_on_nothing() -> None:
     labels = forward_return(place.panel, 5)
     found = nulls.random_signal_ics(knowing(place, 2.0), labels.values, 100)
     assert abs(found.mean()) < 0.02 and 0.003 < found.std() < 0.1
-
-
-def test_plots_are_small_pngs() -> None:
-    place = arena()
-    when, noise = place.panel.timestamp, np.random.default_rng(2).standard_normal(ROWS) * 0.01
-    curve = AgeCurve(np.array([0, 21]), np.array([0.02, 0.01]), np.array([2.0, np.nan]), np.array([5, 5]))
-    plots = [
-        report.equity_curve(when, {"model": noise, "null": -noise}, "Equity", "SURVIVORSHIP BIASED"),
-        report.ic_over_time(when, noise, "IC"),
-        report.feature_importance([f"f{i}" for i in range(40)], np.linspace(0, 1, 40), "Importance"),
-        report.age_curve(curve, "Age"),
-    ]
-    for plot in plots:
-        assert plot[:8] == b"\x89PNG\r\n\x1a\n" and 3_000 < len(plot) < 80_000

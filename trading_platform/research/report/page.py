@@ -75,7 +75,7 @@ def _table(table: Table) -> str:
 
 
 def _chart(chart: Chart, number: int) -> str:
-    data = canonical_bytes(chart.figure).decode().replace("</", "<\\/")
+    data = canonical_bytes(chart.figure).decode().replace("<", "\\u003c")  # no markup can begin inside it
     shared = " shared" if chart.shared else ""
     height = int(chart.figure["layout"]["height"])
     return (
