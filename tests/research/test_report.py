@@ -26,7 +26,7 @@ from trading_platform.research.models import lightgbm
 from trading_platform.research.report import alpha, attribution, breakdown, charts, holdings, plots
 from trading_platform.research.report.findings import Findings, Identity, Judgement, collect
 from trading_platform.research.report.page import Cell, Chart, Section, Table, render
-from trading_platform.research.report.tear_sheet import tear_sheet
+from trading_platform.research.report.tear_sheet import tear_sheet, verdict
 from trading_platform.research.splits import Fold
 from trading_platform.research.trials import TrialCount
 from trading_platform.research.walk_forward import AgeCurve, WalkForward
@@ -347,10 +347,20 @@ def test_the_ladder_of_costs_falls_and_the_gross_one_says_so(found: Findings) ->
     assert [performance.net for _, performance in found.stress] == [False, True, True, True, True, True]
 
 
+def test_the_verdict_names_what_did_not_pass(found: Findings) -> None:
+    told = verdict(found)
+    open_ = [gate.name.replace("_", " ") for gate in found.judgement.gates if gate.passed is not True]
+    assert open_ and all(name in told for name in open_) and "SURVIVORSHIP BIASED" in told
+    assert f"standard error of {breakdown.sharpe_error(found.net.performance):.2f}" in told
+    passed = [replace(gate, passed=True) for gate in found.judgement.gates]
+    assert "Every gate passed" in verdict(replace(found, judgement=replace(found.judgement, gates=passed)))
+
+
 def test_text_from_outside_cannot_become_markup(page: bytes) -> None:
     assert "us_equity/&lt;test&gt;" in page.decode()
     figure = charts.figure([charts.line([1], [1.0], "</script><b>", "red")], "", "y")
-    shown = render("<i>", "", "", [], [Section("<b>", "&", (Table(("<u>",), [[Cell("<s>", '"x')]]), Chart(figure, "<q>")))], "").decode()
+    parts = (Table(("<u>",), [[Cell("<s>", '"x')]]), Chart(figure, "<q>"))
+    shown = render("<i>", "", "", "<u>", [], [Section("<b>", "&", parts)], "").decode()
     before = shown.split("<script>", 1)[0]
     assert not re.search(r"<(i|u|s|q|b)>", before) and before.count("</script>") == 1 and figures(shown.encode()) == [figure]
 
@@ -385,7 +395,12 @@ CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrom
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no browser here: apt-get install chromium")
 def test_a_browser_draws_every_chart(tmp_path: Path, page: bytes) -> None:
-    (tmp_path / "page.html").write_bytes(page)
+    zoom = """<script>setTimeout(async () => {
+      const [first, second] = document.querySelectorAll(".chart.shared.drawn");
+      await Plotly.relayout(first, { "xaxis.range": ["2008-08-01", "2008-10-01"] });
+      document.title = "zoomed " + second.layout.xaxis.range.map((end) => String(end).slice(0, 10)).join(" ");
+    }, 3000);</script></body>"""
+    (tmp_path / "page.html").write_bytes(page.replace(b"</body>", zoom.encode()))
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     command += ["--window-size=1280,16000", "--virtual-time-budget=20000", "--dump-dom", (tmp_path / "page.html").as_uri()]
     seen = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
@@ -394,6 +409,7 @@ def test_a_browser_draws_every_chart(tmp_path: Path, page: bytes) -> None:
         seen.count('class="main-svg"') >= charts_there
         and len(re.findall(r'class="chart[^"]*drawn[^"]*js-plotly-plot', seen)) == charts_there
     )
+    assert "<title>zoomed 2008-08-01 2008-10-01</title>" in seen  # the second chart over time followed the first
 
 
 # The plots

@@ -164,8 +164,8 @@ def record_trial(
     version = out.inputs.manifest(pipeline.asset("alpha_lightgbm")).data_version
     registry.record(scope=scope, recipe=recipe, span=span, data_version=version, at=at, returns=returns, note=note)
     count = registry.count(scope)
-    told = {"scope": scope, "recipe": recipe, "trials": count.trials, "failed": count.failed, "head": registry.head()}
-    return count, told if not math.isfinite(count.variance) else {**told, "variance": count.variance}
+    counted = {name: value for name, value in dataclasses.asdict(count).items() if math.isfinite(value)}
+    return count, {"scope": scope, "recipe": recipe, **counted, "head": registry.head()}
 
 
 def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecutionContext, mlflow: Mlflow) -> dg.MaterializeResult:

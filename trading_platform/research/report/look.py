@@ -25,6 +25,7 @@ nav a:hover, nav a:focus { text-decoration: underline; }
 .card b { font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .card.bad b { color: var(--red); }
 .card.good b { color: var(--green); }
+.verdict { background: white; border-left: 4px solid var(--blue); margin: 1.1rem 0; padding: 0.7rem 1.1rem; }
 section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 1.1rem 1.3rem; margin: 1.1rem 0; }
 figure { margin: 0 0 1.1rem; }
 figure:last-child { margin-bottom: 0; }

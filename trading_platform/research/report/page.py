@@ -95,8 +95,8 @@ def plotly_script() -> str:
     return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 
-def render(title: str, subtitle: str, warning: str, cards: Sequence[Card], sections: Sequence[Section], foot: str) -> bytes:
-    """The page as UTF-8 bytes, about 5 MB of which plotly's script is 4.8. `warning` is a banner on top and stands across every chart."""
+def render(title: str, subtitle: str, warning: str, verdict: str, cards: Sequence[Card], sections: Sequence[Section], foot: str) -> bytes:
+    """The page as UTF-8 bytes, 4.8 MB of them plotly's script. warning: a banner on top. verdict: what it comes to, in words."""
     drawn, links, number = [], [], 0
     for place, section in enumerate(sections):
         links.append(f'<a href="#part-{place}">{escape(section.title)}</a>')
@@ -109,12 +109,12 @@ def render(title: str, subtitle: str, warning: str, cards: Sequence[Card], secti
                 number += 1
         drawn.append(f'<section id="part-{place}"><h2>{escape(section.title)}</h2><p>{escape(section.text)}</p>{"".join(parts)}</section>')
     banner = f'<div class="banner">{escape(warning)}</div>' if warning else ""
-    body = "\n".join(drawn)
+    said, body = f'<p class="verdict">{escape(verdict)}</p>' if verdict else "", "\n".join(drawn)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>{banner}"
         f"<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></header>\n<nav>{''.join(links)}</nav>\n<main>"
         f'<noscript><p class="banner">The charts need JavaScript; the tables do not.</p></noscript>'
-        f'<div class="cards">{"".join(_card(card) for card in cards)}</div>\n{body}\n</main><footer>{escape(foot)}</footer>\n'
+        f'<div class="cards">{"".join(_card(card) for card in cards)}</div>\n{said}\n{body}\n</main><footer>{escape(foot)}</footer>\n'
         f"<script>{plotly_script()}</script>\n<script>{SCRIPT}</script></body></html>\n"
     ).encode()

@@ -256,14 +256,42 @@ def _fact(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def verdict(found: Findings) -> str:
+    """What the report comes to in plain words: the result with its error, the gates that did not pass, what the gates could have seen."""
+    p, judged = found.net.performance, found.judgement
+    said = [
+        f"Net annual Sharpe ratio {shown(p.annual_sharpe, 'ratio')} with a standard error of {shown(breakdown.sharpe_error(p), 'ratio')}"
+    ]
+    said[0] += f" over {p.n_obs} sessions."
+    open_ = [f"{gate.name.replace('_', ' ')} ({gate.verdict})" for gate in judged.gates if gate.passed is not True]
+    said.append(f"Not passed: {', '.join(open_)}." if open_ else "Every gate passed.")
+    better = [rival.name for rival in found.rivals if not rival.intercept_t >= 2.0]
+    if better:
+        said.append(f"Beyond {' and '.join(better)} the model has shown nothing: each intercept's t is below 2.")
+    for row in judged.power:
+        if row.annual_sharpe == 1.0:
+            said.append(f"A strategy with a true Sharpe ratio of 1 would pass the simulated gates in {row.all:.0%} of such spans.")
+    if judged.warning:
+        said.append(f"{judged.warning}.")
+    return " ".join(said)
+
+
 def tear_sheet(found: Findings) -> bytes:
     """The report as one HTML page; the same findings give the same bytes."""
     identity, span = found.identity, (day(int(found.session[0])), day(int(found.session[-1])))
-    sections = [_headline(found), _equity(found), _signal(found), _book(found), _robust(found), _model(found), _gates(found)]
+    sections = [_equity(found), _headline(found), _signal(found), _book(found), _robust(found), _model(found), _gates(found)]
     made_of = Table(("made of", ""), [[name, value] for name, value in identity.hashes.items()], numeric=False)
     sections.append(Section("Made of", "Hashes of what this report was computed from; the same hashes give the same page.", (made_of,)))
     title = f"{identity.model}: walk-forward report"
     sessions = found.net.performance.n_obs
     of = f"{identity.pipeline} pipeline, {identity.timeframe} bars, label {identity.label}"
     subtitle = f"{of}; {sessions} sessions out of sample, {span[0]} to {span[1]}"
-    return render(title, subtitle, found.judgement.warning, _cards(found), [s for s in sections if s is not None], "Not investment advice.")
+    return render(
+        title,
+        subtitle,
+        found.judgement.warning,
+        verdict(found),
+        _cards(found),
+        [s for s in sections if s is not None],
+        "Not investment advice.",
+    )
