@@ -6,7 +6,7 @@ and mode lets a runner activate it (T24).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,20 @@ from trading_platform.contracts.errors import CorruptionError
 
 GENESIS = "0" * 64
 STAGES = ("candidate", "shadow", "paper", "live", "archived")
+MOVES = ("promote", "revoke")  # what changes a bundle's stage
+ACTIONS = (*MOVES, "approve", "recipe", "thresholds", "enrol")
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One promotion or revocation. `action` is promote or revoke; `capital_share` is the share of the sleeve's capital (T26).
+    """One decision. What an action does not concern is empty. at: UTC ns; approvals: names of the people who decided.
 
-    gates: name -> {passed, value, threshold, storage_id} as judged; approvals: names of people (live needs two, T39). at: UTC ns.
+    promote, revoke: a bundle's stage. gates: name -> {passed, value, threshold, storage_id} as judged. capital_share: of the sleeve (T26).
+    approve: one person's word for a bundle's stage, share and loss budget; signature: by that person's own key (T39), base64.
+    recipe: a recipe's document (T25), which live bundles name by hash. thresholds: the gates' limits in force. enrol: an approver's key.
+
+    bound: name -> hash of what a decision rests on (report, config, thresholds, recipe). loss_budget: in quote currency. inherits: number
+    of the entry whose approvals a refit inherits. Fields that are None are not hashed, so entries from before they existed stay whole.
     """
 
     seq: int
@@ -40,11 +47,39 @@ class LedgerEntry:
     reason: str
     gates: Mapping[str, Any] = field(default_factory=dict)
     capital_share: float = 1.0
+    recipe: str | None = None
+    bound: Mapping[str, str] | None = None
+    loss_budget: float | None = None
+    inherits: int | None = None
+    document: Mapping[str, Any] | None = None
+    signature: str | None = None
 
     @property
     def hash(self) -> str:
         """Chained hash of the entry."""
         return content_hash(self)
+
+
+def standing(entries: Sequence[LedgerEntry], bundle_id: str, account: str, mode: str) -> LedgerEntry | None:
+    """The newest move of a bundle for an account and mode, or None if there is none or it is a revocation."""
+    newest = None
+    for entry in entries:
+        if entry.action in MOVES and (entry.bundle_id, entry.account, entry.mode) == (bundle_id, account, mode):
+            newest = entry
+    return None if newest is None or newest.action != "promote" else newest
+
+
+def allows_trading(entry: LedgerEntry | None, mode: str) -> bool:
+    """Whether a bundle's newest move lets it trade in a mode."""
+    return entry is not None and entry.action == "promote" and entry.stage in (("live",) if mode == "live" else ("paper", "live"))
+
+
+def in_force(entries: Sequence[LedgerEntry], account: str, mode: str, slot: str) -> tuple[LedgerEntry, ...]:
+    """The entries that let a bundle trade in a slot, one per bundle, the newest last."""
+    bundles = dict.fromkeys(entry.bundle_id for entry in entries if entry.action == "promote" and entry.slot == slot)
+    found = (standing(entries, bundle_id, account, mode) for bundle_id in bundles)
+    kept = [entry for entry in found if entry is not None and entry.slot == slot and allows_trading(entry, mode)]
+    return tuple(sorted(kept, key=lambda entry: entry.seq))
 
 
 class LedgerReader:
@@ -83,12 +118,5 @@ class LedgerReader:
 
     def authority(self, bundle_id: str, account: str, mode: str) -> LedgerEntry | None:
         """The newest promotion of this bundle for this account and mode that allows trading, or None if there is none or it was revoked."""
-        current: LedgerEntry | None = None
-        for entry in self.entries():
-            if entry.bundle_id == bundle_id and entry.account == account and entry.mode == mode:
-                current = entry
-        if current is None or current.action != "promote" or current.stage not in ("paper", "live"):
-            return None
-        if mode == "live" and current.stage != "live":
-            return None
-        return current
+        entry = standing(self.entries(), bundle_id, account, mode)
+        return entry if allows_trading(entry, mode) else None
