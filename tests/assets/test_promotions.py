@@ -66,20 +66,42 @@ def test_an_honest_weak_model_never_reaches_live(world: World) -> None:
     assert world.settings.ledger_path.read_bytes() == before
 
 
-def test_live_needs_two_people_even_with_every_gate_passed(world: World) -> None:
-    from trading_platform.assets.pipelines import DAILY
-    from trading_platform.assets.promotion import PromotionConfig, write_ledger
-    from trading_platform.contracts.errors import InputError
-    from trading_platform.registry.ledger import required_gates
+def test_live_needs_two_signed_approvals_even_with_every_gate_passed(world: World) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    facts = world.manifest("model_bundle", cutoff_of(world)).facts
+    from trading_platform.assets.pipelines import DAILY
+    from trading_platform.assets.promotion import Case, PromotionConfig, write_ledger
+    from trading_platform.assets.recipes import live_request, recipe_now, thresholds
+    from trading_platform.contracts.errors import InputError
+    from trading_platform.registry import approvals
+    from trading_platform.registry.approver_keys import public_key
+    from trading_platform.registry.ledger import required_gates
+    from trading_platform.registry.promotion_rules import evidence_since
+
+    path = world.settings.ledger_path
+
+    def head() -> str:
+        return LedgerReader(path).head()
+
+    keys = {name: Ed25519PrivateKey.generate() for name in ("Ada", "Grace")}
+    for name, key in keys.items():
+        approvals.enrol(path, expected_head=head(), person=name, key=public_key(key), at=1, reason="joins")
+    recipe = recipe_now(world.instance, world.place, DAILY, author="Ada")
+    approvals.register_recipe(path, expected_head=head(), recipe=recipe, at=1, reason="first")
+    approvals.record_thresholds(path, expected_head=head(), thresholds=thresholds(), at=1, who="Ada", reason="first")
+    wanted = live_request(world.instance, world.place, DAILY, cutoff_of(world), 0.05, 500.0)
+    on_paper = evidence_since(LedgerReader(path).entries(), wanted)
+    assert on_paper is not None and on_paper.recipe == recipe.hash == wanted.recipe
     gates = {name: {"passed": True, "storage_id": 1} for name in required_gates("live")}
-    alone = PromotionConfig(stage="live", approvals=["Ada", "ada"], reason="alone", capital_share=0.05)
-    with pytest.raises(InputError, match="2 different people"):
-        write_ledger(world.place, DAILY, alone, str(facts["label"]), str(facts["bundle_id"]), gates, 1)
-    both = PromotionConfig(stage="live", approvals=["Ada", "Grace"], reason="both", capital_share=0.05)
-    write_ledger(world.place, DAILY, both, str(facts["label"]), str(facts["bundle_id"]), gates, 1)
-    assert LedgerReader(world.settings.ledger_path).entries()[-1].stage == "live"
+    gates["operational_evidence"] |= {"since": on_paper.seq}
+    case = Case(f"{wanted.name}_v{wanted.version}", wanted.bundle_id, recipe.hash, wanted.bound or {}, gates, 1)
+    config = PromotionConfig(stage="live", approvals=["Ada", "Grace"], reason="both", capital_share=0.05, loss_budget=500.0)
+    for name in ("Ada", "Grace"):
+        with pytest.raises(InputError, match="2 different people"):
+            write_ledger(world.place, DAILY, config, case)
+        approvals.approve(path, expected_head=head(), wanted=wanted, who=name, reason="good", at=1, signed_with=keys[name])
+    write_ledger(world.place, DAILY, config, case)
+    assert LedgerReader(path).entries()[-1].stage == "live" and LedgerReader(path).entries()[-1].approvals == ("Ada", "Grace")
 
 
 def test_an_unexplained_difference_in_traded_sessions_stops_promotions(world: World) -> None:

@@ -97,6 +97,46 @@ def test_a_revoked_bundle_has_no_authority_and_may_not_go_live(tmp_path: Path) -
         ledger.revoke(path, expected_head=LedgerReader(path).head(), **arguments)
 
 
+@pytest.mark.parametrize("taken", ["revoke", "archived"])
+def test_what_a_person_took_back_does_not_return_by_itself(tmp_path: Path, taken: str) -> None:
+    path = tmp_path / "promotion.jsonl"
+    to_paper(path)
+    if taken == "archived":
+        promote(path, "archived", approvals=("Ann",), reason="superseded")
+    else:
+        ledger.revoke(
+            path,
+            expected_head=LedgerReader(path).head(),
+            bundle_id=BUNDLE,
+            account="demo",
+            mode="paper",
+            at=2,
+            approvals=("Ann",),
+            reason="drift",
+        )
+    for people in ((), ("automatic",), ("Automatic",)):
+        with pytest.raises(InputError, match="taken back by Ann"):
+            promote(path, "candidate", approvals=people)
+    assert promote(path, "candidate", approvals=("Bob",)).approvals == ("Bob",)
+
+
+def test_a_revocation_names_a_person_and_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "promotion.jsonl"
+    to_paper(path)
+    for people, reason in (((), "drift"), ((" ",), "drift"), (("Ann",), " ")):
+        with pytest.raises(InputError, match="names a person and a reason"):
+            ledger.revoke(
+                path,
+                expected_head=LedgerReader(path).head(),
+                bundle_id=BUNDLE,
+                account="demo",
+                mode="paper",
+                at=2,
+                approvals=people,
+                reason=reason,
+            )
+
+
 def test_of_many_writers_with_one_head_exactly_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "promotion.jsonl"
 

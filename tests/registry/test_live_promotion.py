@@ -98,7 +98,8 @@ def test_an_approval_is_spent_by_a_move(book: LiveLedger) -> None:
     who: dict[str, Any] = {"bundle_id": BUNDLE, "account": "demo", "mode": "live", "at": 4, "approvals": ("Bob",), "reason": "drift"}
     ledger.revoke(book.path, expected_head=book.head, **who)
     assert LedgerReader(book.path).authority(BUNDLE, "demo", "live") is None
-    refused(book, "approved: nobody")
+    refused(book, "taken back by Bob: drift")
+    refused(book, "approved: nobody; Bob did not", approvals=("Bob",))
 
 
 def test_enrolment_beyond_the_first_two_needs_somebody_who_is_in(tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_a_recipe_is_its_substance(book: LiveLedger) -> None:
         ({"turnover": 0.49}, "turnover 0.49"),
         ({"gross_exposure": 1.26}, "gross exposure 1.26"),
         ({"alpha_scale": float("inf")}, "alpha scale inf"),
-        ({"transition_cost_bps": 10.1}, "transition costs 10.1"),
+        ({"transition_cost_bps": 5.1}, "transition costs 5.1"),
         ({"transition_cost_bps": float("nan")}, "transition costs nan"),
     ],
 )

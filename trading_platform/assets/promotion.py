@@ -2,6 +2,7 @@
 
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -12,17 +13,21 @@ from trading_platform.assets.evidence import Verdict, verdict, verdicts
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.models import model_upstream
 from trading_platform.assets.node import Node, of
+from trading_platform.assets.operational_evidence import operational_gate
 from trading_platform.assets.panels import set_of
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
-from trading_platform.assets.resources import Mlflow, Platform
+from trading_platform.assets.recipes import bound_to, recipe_of
+from trading_platform.assets.refits import refit_gate
+from trading_platform.assets.resources import Bundles, Mlflow, Platform
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.errors import InputError
-from trading_platform.contracts.ledger import STAGES, LedgerReader
+from trading_platform.contracts.ledger import STAGES, LedgerReader, standing
 from trading_platform.contracts.manifest import UNPARTITIONED
 from trading_platform.contracts.model import parse_label
-
-AUTOMATIC = "automatic"
+from trading_platform.contracts.model_recipe import Envelope, ModelRecipe
+from trading_platform.registry.object_store import ObjectStore
+from trading_platform.registry.promotion_rules import AUTOMATIC, OPERATIONAL_EVIDENCE, REFIT_ENVELOPE, Wanted, incumbent_of
 
 
 class PromotionConfig(dg.Config):
@@ -32,6 +37,10 @@ class PromotionConfig(dg.Config):
     approvals: list[str] = Field(default_factory=lambda: [AUTOMATIC])
     reason: str = "every technical gate passed"
     capital_share: float = 1.0
+    loss_budget: float = 0.0
+
+
+CODE = ("registry.ledger", "registry.promotion_rules", "assets.promotion", "assets.evidence", "assets.refits", "research.refit")
 
 
 def promotion_recipe(pipeline: Pipeline) -> Recipe:
@@ -42,7 +51,7 @@ def promotion_recipe(pipeline: Pipeline) -> Recipe:
 
     report, bundle = pipeline.asset("walk_forward_report"), pipeline.asset("model_bundle")
     upstream = {**model_upstream(pipeline), pipeline.asset("alpha_lightgbm"): Reads.WHOLE, report: Reads.WHOLE, bundle: Reads.SAME}
-    return Recipe(pipeline.asset("promotion"), ("registry.ledger", "assets.promotion", "assets.evidence"), upstream, parameters)
+    return Recipe(pipeline.asset("promotion"), CODE, upstream, parameters)
 
 
 def refuse_unproven(found: Sequence[Verdict], where: str) -> None:
@@ -85,47 +94,76 @@ def gates_of(found: Sequence[Verdict], pipeline: Pipeline, report: Mapping[str, 
     return gates
 
 
-def write_ledger(
-    place: Workplace,
-    pipeline: Pipeline,
-    config: PromotionConfig,
-    label: str,
-    bundle_id: str,
-    gates: Mapping[str, Mapping[str, Any]],
-    at: int,
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A bundle that asks for a stage: what the ledger is told about it. at: UTC ns."""
+
+    label: str
+    bundle_id: str
+    recipe: str
+    bound: Mapping[str, str]
+    gates: Mapping[str, Mapping[str, Any]]
+    at: int
+
+    def wanted(self, place: Workplace, pipeline: Pipeline, config: PromotionConfig, stage: str) -> Wanted:
+        """The case as the ledger's request for a stage."""
+        name, version = parse_label(self.label)
+        live = stage == "live"
+        return Wanted(
+            name,
+            version,
+            self.bundle_id,
+            pipeline.account(place.settings.account),
+            "live" if live else place.settings.mode,
+            stage,
+            pipeline.slot,
+            config.capital_share,
+            self.recipe,
+            self.bound,
+            config.loss_budget if live else None,
+        )
+
+
+def write_ledger(place: Workplace, pipeline: Pipeline, config: PromotionConfig, case: Case) -> str:
     """Take the bundle through every stage up to the wanted one; return the ledger's head. Nothing is written twice.
 
     InputError where the ledger refuses: a gate, an order of stages, too few people.
     """
     from trading_platform.registry.ledger import promote
 
-    settings, account = place.settings, pipeline.account(place.settings.account)
-    path, (name, version) = settings.ledger_path, parse_label(label)
-    mode = "live" if config.stage == "live" else settings.mode
-    now = LedgerReader(path).authority(bundle_id, account, mode)
-    have = STAGES.index(now.stage) if now is not None else -1
+    path = place.settings.ledger_path
+    last = case.wanted(place, pipeline, config, config.stage)
+    now = standing(LedgerReader(path).entries(), case.bundle_id, last.account, last.mode)
+    have = STAGES.index(now.stage) if now is not None and now.stage != "archived" else -1
     steps = ("live",) if config.stage == "live" else STAGES[: STAGES.index(config.stage) + 1]
     for stage in steps:
-        if STAGES.index(stage) <= have:
+        grows = stage == "live" and now is not None and now.capital_share != config.capital_share
+        if STAGES.index(stage) <= have and not grows:
             continue
-        promote(
-            path,
-            expected_head=LedgerReader(path).head(),
-            name=name,
-            version=version,
-            bundle_id=bundle_id,
-            account=account,
-            mode=mode,
-            stage=stage,
-            slot=pipeline.slot,
-            at=at,
-            approvals=config.approvals,
-            reason=config.reason,
-            gates=gates,
-            capital_share=config.capital_share,
-        )
+        said: dict[str, Any] = {"at": case.at, "approvals": config.approvals, "reason": config.reason, "gates": case.gates}
+        promote(path, expected_head=LedgerReader(path).head(), **case.wanted(place, pipeline, config, stage).subject(), **said)
     return LedgerReader(path).head()
+
+
+def beyond_the_report(
+    out: Publication, pipeline: Pipeline, context: dg.AssetExecutionContext, store: ObjectStore, config: PromotionConfig, case: Case
+) -> dict[str, dict[str, Any]]:
+    """Gates about what happened since: the refit beside its incumbent of the same recipe (T25), and for live the operations (T26)."""
+    from trading_platform.registry.bundle import load_bundle
+
+    wanted = case.wanted(out.place, pipeline, config, config.stage)
+    entries, found = LedgerReader(out.place.settings.ledger_path).entries(), dict[str, dict[str, Any]]()
+    bundle, model = out.inputs.upstream[pipeline.asset("model_bundle"), out.partition], load_bundle(store, case.label, case.bundle_id)
+    incumbent = incumbent_of(entries, wanted)
+    if incumbent is not None:
+        registered = [e for e in entries if e.action == "recipe" and e.recipe == case.recipe and e.document is not None]
+        envelope = ModelRecipe.of(registered[-1].document or {}, "the promotion ledger").envelope if registered else Envelope()
+        row = int(bundle.manifest.facts["first_row"])
+        found[REFIT_ENVELOPE] = {**refit_gate(out, pipeline, store, model, row, incumbent, envelope), "storage_id": bundle.storage_id}
+    if config.stage == "live":
+        evidence = operational_gate(context.instance, out.place, pipeline, wanted, model)
+        found |= {} if evidence is None else {OPERATIONAL_EVIDENCE: evidence}
+    return found
 
 
 def publish_promotion(
@@ -133,6 +171,7 @@ def publish_promotion(
     pipeline: Pipeline,
     context: dg.AssetExecutionContext,
     config: PromotionConfig,
+    store: ObjectStore,
     mlflow: Mlflow,
     checks: Mapping[str, Sequence[str]],
 ) -> dg.MaterializeResult:
@@ -147,13 +186,21 @@ def publish_promotion(
     refuse_unproven([*found, *beside_the_bundle(context.instance, pipeline)], f"{out.recipe.asset}, partition {out.partition}")
     gates = gates_of(found, pipeline, out.facts(pipeline.asset("walk_forward_report")))
     label, bundle_id = str(bundle["label"]), str(bundle["bundle_id"])
-    head = write_ledger(out.place, pipeline, config, label, bundle_id, gates, created_at(context))
+    manifests = (out.inputs.manifest(asset) for asset in (pipeline.features, pipeline.labels, pipeline.asset("universe")))
+    report = out.inputs.manifest(pipeline.asset("walk_forward_report"))
+    made_by = recipe_of(out.place, pipeline, *manifests).hash
+    case = Case(label, bundle_id, made_by, bound_to(out.place, pipeline, report), gates, created_at(context))
+    gates |= beyond_the_report(out, pipeline, context, store, config, case)
+    head = write_ledger(out.place, pipeline, config, case)
     mlflow.point_alias(label, config.stage, bundle_id, str(bundle.get("mlflow_run", "")))
-    open_ = sorted(name for name, gate in gates.items() if gate["kind"] in ("statistical", "data") and gate.get("passed") is not True)
+    binding = ("statistical", "data", "operational")  # the seed gates are told beside them
+    open_ = sorted(name for name, gate in gates.items() if gate.get("kind") in binding and gate.get("passed") is not True)
     out.file("promotion", _record(label, bundle_id, config, gates), ".json", rows=1)
     facts = {"promoted": True, "stage": config.stage, "label": label, "bundle_id": bundle_id, "slot": pipeline.slot}
-    facts |= {"account": pipeline.account(out.place.settings.account), "ledger_head": head}
+    facts |= {"account": pipeline.account(out.place.settings.account), "ledger_head": head, "recipe": made_by}
+    refit = gates.get(REFIT_ENVELOPE)
     judged = {"checks_demanded": len(found), "statistical_gates_open": ", ".join(open_)}
+    judged |= {} if refit is None else {"refit": str(refit["text"])}
     return out.result({**facts, **judged, "checks": dg.MetadataValue.md(_table(found))}, facts=facts)
 
 
@@ -189,7 +236,9 @@ def promotion_asset(pipeline: Pipeline, upstream: Sequence[Node]) -> Node:
         partitions_def=partitions_of(pipeline),
         description="Stage of a bundle in the promotion ledger",
     )
-    def promotion(context: dg.AssetExecutionContext, config: PromotionConfig, platform: Platform, mlflow: Mlflow) -> dg.MaterializeResult:
-        return publish_promotion(platform.publication(context, recipe), pipeline, context, config, mlflow, checks)
+    def promotion(
+        context: dg.AssetExecutionContext, config: PromotionConfig, platform: Platform, bundles: Bundles, mlflow: Mlflow
+    ) -> dg.MaterializeResult:
+        return publish_promotion(platform.publication(context, recipe), pipeline, context, config, bundles.store(), mlflow, checks)
 
     return Node(recipe, promotion)

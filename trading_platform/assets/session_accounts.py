@@ -29,7 +29,10 @@ PARTS = ("alpha", "delay", "cost", "fees", "dividends", "residual")
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """One fill with its three prices: signed lots, paid, decided at (mid of the decision's row), attainable (of the bar of the fill)."""
+    """One fill with its three prices: signed lots, paid, decided at (mid of the decision's row), attainable (of the bar of the fill).
+
+    volume: lots traded in that bar, 0 where no bar says it.
+    """
 
     instrument_id: str
     lots: int
@@ -37,6 +40,7 @@ class Trade:
     decided: float
     attainable: float
     leg: str
+    volume: float = 0.0
 
 
 @dataclass(slots=True)
@@ -101,6 +105,7 @@ class _Bar:
     timestamp: int
     close: float
     attainable: float
+    volume: float
 
 
 class AccountFold:
@@ -232,14 +237,18 @@ class AccountFold:
     def _row(self, body: Mapping[str, Any]) -> None:
         self._bar_ns = TIMEFRAME_NS[str(body["timeframe"])]
         present = decode_array(body["present"])
-        fields = {name: decode_array(values) for name, values in body["fields"].items() if name in ("high", "low", "close", "vwap")}
+        fields = {
+            name: decode_array(values) for name, values in body["fields"].items() if name in ("high", "low", "close", "vwap", "volume")
+        }
         typical = (fields["high"] + fields["low"] + fields["close"]) / 3.0
         vwap = fields.get("vwap", np.full(len(typical), np.nan))
         attainable = np.where(np.isfinite(vwap) & (vwap > 0.0), vwap, typical)
+        volume = np.nan_to_num(fields.get("volume", np.zeros(len(typical))))
         for column in np.flatnonzero(present):
             name = str(body["instrument_ids"][column])
             close = float(fields["close"][column])
-            self._bars.setdefault(name, []).append(_Bar(int(body["timestamp"]), close, float(attainable[column])))
+            bar = _Bar(int(body["timestamp"]), close, float(attainable[column]), float(volume[column]))
+            self._bars.setdefault(name, []).append(bar)
             self.marks[name] = close
         if self._open is not None:
             self._open.rows += 1
@@ -287,7 +296,15 @@ class AccountFold:
         attainable = fill.price if inside is None else inside.attainable
         before = self._start.get(fill.instrument_id, (0, float("nan")))[1]
         decided = self._decided.get(origin, {}).get(fill.instrument_id, before) if leg in ("enter", "reduce") else before
-        return Trade(fill.instrument_id, fill.lots, fill.price, decided if decided == decided else attainable, attainable, leg)
+        return Trade(
+            fill.instrument_id,
+            fill.lots,
+            fill.price,
+            decided if decided == decided else attainable,
+            attainable,
+            leg,
+            inside.volume if inside else 0.0,
+        )
 
 
 def session_accounts(records: Iterable[Record], ticks_per_unit: int = 100) -> dict[str, SessionAccount]:

@@ -42,7 +42,7 @@ class Envelope:
     turnover: tuple[float, float] = (0.5, 2.0)
     gross_exposure: tuple[float, float] = (0.8, 1.25)
     alpha_scale: tuple[float, float] = (0.5, 2.0)
-    transition_cost_bps: float = 10.0
+    transition_cost_bps: float = 5.0
 
     @property
     def hash(self) -> str:

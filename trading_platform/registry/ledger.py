@@ -108,6 +108,7 @@ def promote(
     wanted = Wanted(name, version, bundle_id, account, mode, stage, slot, capital_share, recipe, bound, loss_budget)
     rules.check_stage(entries, wanted, where)
     rules.check_named(wanted, reason, where)
+    rules.check_return(entries, wanted, people, where)
     inherits = None
     if stage == "live":
         people, inherits = rules.check_live(entries, wanted, gates, people, where)

@@ -126,6 +126,17 @@ def check_stage(entries: Sequence[LedgerEntry], wanted: Wanted, where: str) -> N
         )
 
 
+def check_return(entries: Sequence[LedgerEntry], wanted: Wanted, people: Sequence[str], where: str) -> None:
+    """What a person took back does not return by itself: after a revocation or the archive, a person promotes again."""
+    mine = (wanted.bundle_id, wanted.account, wanted.mode)
+    moves = [e for e in entries if e.action in MOVES and (e.bundle_id, e.account, e.mode) == mine]
+    gone = moves and (moves[-1].action == "revoke" or (moves[-1].stage == "archived" and wanted.stage != "archived"))
+    if gone and not {person.casefold() for person in people} - {AUTOMATIC}:
+        last = moves[-1]
+        what = f"{wanted.name}_v{wanted.version} was taken back by {', '.join(last.approvals) or 'nobody named'}: {last.reason}"
+        raise InputError(what, where, "a named person promotes it again, with a reason; nothing automatic does")
+
+
 def _on_paper(entries: Sequence[LedgerEntry], bundle_id: str) -> bool:
     mine = {(e.account, e.mode) for e in entries if e.bundle_id == bundle_id and e.action == "promote" and e.mode == "paper"}
     found = (standing(entries, bundle_id, account, mode) for account, mode in mine)
