@@ -125,6 +125,26 @@ def read_metadata(store: ObjectStore, label: str, bundle_id: str | None) -> tupl
     return found, metadata
 
 
+def stored_config(store: ObjectStore, label: str, metadata: Mapping[str, Any]) -> ModelConfig:
+    """The config of a bundle whose metadata was read, its sha256 checked; the other files are not read."""
+    key = bundle_prefix(*parse_label(label)) + CONFIG
+    content, promised = store.get(key), metadata["files"].get(CONFIG, {})
+    if sha256_hex(content) != promised.get("sha256"):
+        raise CorruptionError(f"{CONFIG} does not match its sha256 in metadata.json", key, "fetch the bundle again from its source")
+    return _config(content, key)
+
+
+def write_current(store: ObjectStore, label: str) -> None:
+    """Copy a verified bundle beside its versions, `trading-models/<name>/model.onnx` and so on: the one people mean by the name (REGY-09).
+
+    metadata.json goes last; whoever reads the copy between two writes finds files that do not match it, and refuses them.
+    """
+    model = load_bundle(store, label)
+    source, target = bundle_prefix(model.config.name, model.config.version), f"{ROOT}/{model.config.name}/"
+    for file in (*model.metadata["files"], METADATA):
+        store.put(target + file, store.get(source + file), if_absent=False)
+
+
 def _config(content: bytes, where: str) -> ModelConfig:
     stored = parse(content)
     expected = {f.name for f in fields(ModelConfig)}

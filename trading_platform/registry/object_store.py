@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from urllib.parse import urlparse
 
 from trading_platform.contracts.errors import CorruptionError, InputError, TransientError
 
+PIECE = 1 << 20
+
 
 class ObjectStore(Protocol):
-    """Four verbs; all raise TransientError when the store does not answer."""
+    """Five verbs; all raise TransientError when the store does not answer."""
 
     def get(self, key: str) -> bytes:
         """The object's bytes. Raises InputError when there is none."""
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        """The object's bytes from an offset on, in pieces; nothing beyond its end. Raises InputError when there is none."""
 
     def put(self, key: str, data: bytes, if_absent: bool = True) -> None:
         """Write the object. With if_absent, equal bytes already there are fine and other bytes raise CorruptionError."""
@@ -90,6 +96,17 @@ class FileStore:
         except OSError as error:
             raise TransientError(f"cannot read {key}: {error.strerror}", str(self.root), "check the disk and its permissions") from error
 
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        try:
+            with open(self._path(key), "rb") as file:
+                file.seek(start)
+                while piece := file.read(PIECE):
+                    yield piece
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise InputError(f"no object {key}", str(self.root), "list the store, or materialize what should have written it") from error
+        except OSError as error:
+            raise TransientError(f"cannot read {key}: {error.strerror}", str(self.root), "check the disk and its permissions") from error
+
     def put(self, key: str, data: bytes, if_absent: bool = True) -> None:
         path = self._path(key)
         try:
@@ -150,6 +167,26 @@ class S3Store:
         if answer is None:
             raise InputError(f"no object {key}", self._where, "list the store, or materialize what should have written it")
         return bytes(answer["Body"].read())
+
+    def stream(self, key: str, start: int = 0) -> Iterator[bytes]:
+        from botocore.exceptions import BotoCoreError
+        from urllib3.exceptions import HTTPError
+
+        if start and start >= self._size(key):
+            return  # S3 refuses a range that begins at the end
+        answer = self._call("get_object", Key=self.prefix + check_key(key), **({"Range": f"bytes={start}-"} if start else {}))
+        if answer is None:
+            raise InputError(f"no object {key}", self._where, "list the store, or materialize what should have written it")
+        try:
+            yield from answer["Body"].iter_chunks(PIECE)
+        except (BotoCoreError, HTTPError, OSError) as error:
+            raise TransientError(f"S3 broke off: {type(error).__name__}", self._where, "try again: what has come is kept") from error
+
+    def _size(self, key: str) -> int:
+        answer = self._call("head_object", Key=self.prefix + check_key(key))
+        if answer is None:
+            raise InputError(f"no object {key}", self._where, "list the store, or materialize what should have written it")
+        return int(answer["ContentLength"])
 
     def put(self, key: str, data: bytes, if_absent: bool = True) -> None:
         condition = {"IfNoneMatch": "*"} if if_absent else {}
