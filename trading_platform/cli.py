@@ -16,6 +16,7 @@ from trading_platform.config import Settings, load_settings
 from trading_platform.contracts.canonical import sha256_hex
 from trading_platform.contracts.errors import TradingError
 from trading_platform.contracts.panel import TIMEFRAME_NS
+from trading_platform.demo.model_arguments import add_actions as add_model_actions
 
 DEMO_ACCOUNT = "demo"
 
@@ -44,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
     lineage.add_argument("--mode", default="paper", choices=("paper", "live"))
     lineage.add_argument("--json", action="store_true")
     _feature_actions(command("features", _features, "the catalogue of features, its proofs, and features of any bars file"))
-    models = command("models", _models, "bundles and what the ledger says about them")
-    models.add_argument("action", choices=("list", "status"))
-    models.add_argument("--json", action="store_true")
+    add_model_actions(command("models", _models, "bundles: where they are, what the ledger says about them, and who decided it"))
     return top
 
 
@@ -220,9 +219,9 @@ def _skew(given: argparse.Namespace) -> int:
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    from trading_platform.demo.models import list_models
+    from trading_platform.demo.model_arguments import run
 
-    return list_models(settings_of(arguments), arguments.action, arguments.json)
+    return run(settings_of(arguments), arguments)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -54,7 +54,8 @@ class JournalBook:
         self.add(session_id, Kind.ROW, f"1Day:{day}", {**head, "fields": {**fields, **factors}, **present})
         said = {"decision_id": decision, "timestamp": day * DAY_NS, "known_at": day * DAY_NS + 10, "coverage": 1.0, "equity": equity}
         arrays = {"alpha": close * 0.0, "exposure": close * 0.0, "position": np.zeros(2, np.int64), "target": np.zeros(2, np.int64)}
-        rest = {"instrument_ids": IDS, "bundle_ids": [], "orders": [], "checks": [], "check_counts": extra.get("denied", {})}
+        rest = {"instrument_ids": IDS, "bundle_ids": extra.get("bundles", []), "orders": [], "checks": []}
+        rest["check_counts"] = extra.get("denied", {})
         self.add(session_id, Kind.DECISION, decision, {"decision": {**said, **arrays, **rest}, "trace": {"latency_ns": 5}})
 
     def order(self, session_id: str, identity: str, origin: str, name: str, side: str, lots: int, leg: str = "enter") -> None:

@@ -241,4 +241,24 @@ def promotion_asset(pipeline: Pipeline, upstream: Sequence[Node]) -> Node:
     ) -> dg.MaterializeResult:
         return publish_promotion(platform.publication(context, recipe), pipeline, context, config, bundles.store(), mlflow, checks)
 
-    return Node(recipe, promotion)
+    @dg.asset_check(asset=recipe.asset, name="aliases", description="MLflow's aliases point where the ledger says")
+    def aliases(context: dg.AssetCheckExecutionContext, platform: Platform, mlflow: Mlflow) -> dg.AssetCheckResult:
+        return judge_aliases(platform.place, mlflow.tracking)
+
+    return Node(recipe, promotion, (aliases,))
+
+
+def judge_aliases(place: Workplace, tracking: bool) -> dg.AssetCheckResult:
+    """A moved alias misleads people and lets nobody trade: it warns, and `trading-platform models reconcile --repair` puts it right."""
+    from trading_platform.contracts.errors import TransientError
+    from trading_platform.registry import aliases
+
+    if not tracking:
+        return dg.AssetCheckResult(passed=True, metadata={"verdict": "tracking is off"})
+    entries = LedgerReader(place.settings.ledger_path).entries()
+    try:
+        found = aliases.drifts(entries, aliases.client(place.settings.mlflow_tracking_uri))
+    except TransientError as error:
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, metadata={"error": error.what})
+    said = {"elsewhere": "; ".join(drift.text for drift in found)}
+    return dg.AssetCheckResult(passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata=said)
