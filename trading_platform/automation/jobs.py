@@ -21,3 +21,13 @@ def retrain_job(pipeline: Pipeline) -> UnresolvedAssetJobDefinition:
         tags={"trading/heavy": "1"},
         description="Universe to walk-forward report, with MLflow runs under one parent",
     )
+
+
+def refit_job(pipeline: Pipeline) -> UnresolvedAssetJobDefinition:
+    """Bundle and promotion of one training cutoff; a blocking check of the bundle stops the promotion."""
+    return dg.define_asset_job(
+        f"refit_{pipeline.name}",
+        selection=dg.AssetSelection.assets(pipeline.asset("model_bundle"), pipeline.asset("promotion")),
+        tags={"trading/heavy": "1"},
+        description="Bundle of a training cutoff, and its stage in the ledger as far as its gates allow",
+    )

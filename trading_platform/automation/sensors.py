@@ -1,20 +1,22 @@
-"""Sensors: retrain on new bars or drift, and ask the runner for what was promoted. Neither loses an event between two ticks."""
+"""Sensors: retrain on new bars, drift, degradation or age, and ask the runner for what was promoted. No event is lost between two ticks."""
 
 # No postponed annotations here: Dagster reads those of a sensor's resources as they stand.
+import dataclasses
 import json
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from trading_platform.assets.drift import drift_asset_name
 from trading_platform.assets.inputs import latest, read_manifest
 from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.resources import Platform
 from trading_platform.assets.workplace import Workplace
+from trading_platform.automation.triggers import DATA_VERSION_TAG, Requests, tags_of, triggers_of
+from trading_platform.automation.upstream import Standing, Upstream, upstream_of_graph
 from trading_platform.contracts.manifest import Manifest
 
-DATA_VERSION_TAG = "dagster/data_version"
 BATCH = 100
+BLOCKED_KEPT = 20
 
 
 def new_materializations(instance: dg.DagsterInstance, asset: str, cursor: str | None) -> list[dg.EventLogRecord]:
@@ -23,61 +25,116 @@ def new_materializations(instance: dg.DagsterInstance, asset: str, cursor: str |
     return list(instance.fetch_materializations(wanted, ascending=True, limit=BATCH).records)
 
 
-def retrain_sensor(pipeline: Pipeline, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
-    """One retrain request per new version of the bars, and one per window in which the model's features drift.
+@dataclasses.dataclass(slots=True)
+class Seen:
+    """A sensor's memory. newest: asset -> storage id up to which everything was read. blocked: asset -> ids read whose checks failed."""
 
-    A run key is the bars' data version or the window, because Dagster never forgets a run key: the same bytes again need no second
-    training, and drift that still holds after its refit asks again only when another window is over. The cursor holds the storage ids seen
-    of both assets, so nothing is read twice and nothing is skipped.
+    newest: dict[str, str]
+    blocked: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, cursor: str | None, bars: str) -> "Seen":
+        """A cursor of one number is from the time when the sensor read the bars alone."""
+        found = json.loads(cursor or "{}")
+        if not isinstance(found, dict):
+            return cls({bars: str(found)}, {})
+        blocked = {asset: [int(one) for one in ids] for asset, ids in found.pop("blocked", {}).items()}
+        return cls({asset: str(number) for asset, number in found.items()}, blocked)
+
+    @property
+    def cursor(self) -> str:
+        """As Dagster keeps it."""
+        kept = {asset: ids for asset, ids in self.blocked.items() if ids}
+        return json.dumps({**self.newest, **({"blocked": kept} if kept else {})}, sort_keys=True)
+
+
+def retrain_sensor(pipeline: Pipeline, job: UnresolvedAssetJobDefinition, upstream: Upstream | None = None) -> dg.SensorDefinition:
+    """One retrain request per new version of the bars, window in which drift holds, alarm of a detector, and `max_age` of the model.
+
+    A run key names its cause, because Dagster never forgets a run key: the same bytes again need no second training, and a tick that is
+    repeated after a crash asks for nothing new. The cursor holds the storage ids seen of each asset, so nothing is read twice and nothing
+    is skipped. An event whose checks failed asks for nothing and is remembered: it is judged again at every tick, until its checks pass or
+    a newer one of its asset has passed; an event whose checks are still running stops the reading of its asset until the next tick.
+    upstream: the graph's own, unless given.
     """
-    drift = drift_asset_name(pipeline)
+    rules, triggers = upstream or upstream_of_graph(), triggers_of(pipeline)
 
     @dg.sensor(name=f"retrain_on_new_{pipeline.bars}", job=job, minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.STOPPED)
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        seen = _cursors(context.cursor, pipeline.bars)
-        requests: list[dg.RunRequest | None] = []
-        news = False
-        for asset, request_of in ((pipeline.bars, _bars_request), (drift, _drift_request)):
-            records = new_materializations(context.instance, asset, seen.get(asset))
-            requests += [request_of(asset, record) for record in records]
-            if records:
-                seen[asset], news = str(records[-1].storage_id), True
-        if not news:
-            return dg.SkipReason(f"no new materialization of {pipeline.bars} or {drift}")
-        return dg.SensorResult(
-            run_requests=[request for request in requests if request is not None], cursor=json.dumps(seen, sort_keys=True)
-        )
+        seen = Seen.of(context.cursor, pipeline.bars)
+        before, requests, reasons = seen.cursor, {}, []
+        for asset, requests_of in triggers.items():
+            made, why = _read(context.instance, rules, seen, asset, requests_of)
+            requests |= {str(request.run_key): request for request in made}
+            reasons += why
+        if seen.cursor == before and not requests:
+            return dg.SkipReason("; ".join(reasons) or f"no new materialization of {', '.join(triggers)}")
+        if not requests:
+            return dg.SensorResult(skip_reason="; ".join(reasons) or "nothing asks for a retrain", cursor=seen.cursor)
+        return dg.SensorResult(run_requests=list(requests.values()), cursor=seen.cursor)
 
     return sensor
 
 
-def _cursors(cursor: str | None, bars: str) -> dict[str, str]:
-    """Storage id seen of each asset. A cursor of one number is from the time when the sensor read the bars alone."""
-    found = json.loads(cursor or "{}")
-    return found if isinstance(found, dict) else {bars: str(found)}
+def _read(
+    instance: dg.DagsterInstance, rules: Upstream, seen: Seen, asset: str, requests_of: Requests
+) -> tuple[list[dg.RunRequest], list[str]]:
+    """Requests of an asset's blocked and new events, and why others ask for nothing. Moves `seen` on."""
+    requests: list[dg.RunRequest] = []
+    reasons: list[str] = []
+    held: list[int] = []
+    for record in [*_records(instance, asset, seen.blocked.get(asset, [])), *new_materializations(instance, asset, seen.newest.get(asset))]:
+        judgement = rules.judge(instance, asset, record) if (asked := requests_of(asset, record)) else None
+        if judgement is not None and judgement.standing is Standing.WAITING and record.storage_id > int(seen.newest.get(asset, 0)):
+            reasons.append(judgement.why)
+            break
+        if judgement is not None and judgement.standing is Standing.PASSED:
+            requests += asked
+            held = []  # what was blocked is out of date: a newer event has passed
+        elif judgement is not None:
+            held.append(record.storage_id)
+            reasons.append(judgement.why)
+        seen.newest[asset] = str(max(record.storage_id, int(seen.newest.get(asset, 0))))
+    seen.blocked[asset] = held[-BLOCKED_KEPT:]
+    return requests, reasons
 
 
-def _bars_request(asset: str, record: dg.EventLogRecord) -> dg.RunRequest | None:
-    event = record.asset_materialization
-    if event is None or int(event.metadata["dagster/row_count"].value or 0) == 0:
-        return None
-    version = (event.tags or {})[DATA_VERSION_TAG]
-    return dg.RunRequest(
-        run_key=f"{asset}:{version}", tags={**_tags(record), "trigger/reason": "new bars", "trigger/data_version": version}
-    )
+def _records(instance: dg.DagsterInstance, asset: str, storage_ids: list[int]) -> list[dg.EventLogRecord]:
+    """Materializations with these ids, oldest first."""
+    if not storage_ids:
+        return []
+    wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), storage_ids=storage_ids)
+    return list(instance.fetch_materializations(wanted, ascending=True, limit=len(storage_ids)).records)
 
 
-def _drift_request(asset: str, record: dg.EventLogRecord) -> dg.RunRequest | None:
-    event = record.asset_materialization
-    if event is None or "drift_holds" not in event.metadata or not event.metadata["drift_holds"].value:
-        return None
-    said = {name: str(event.metadata[name].value) for name in ("window", "reason", "model")}
-    tags = {"trigger/reason": f"drift: {said['reason']}", "trigger/window": said["window"], "trigger/model": said["model"]}
-    return dg.RunRequest(run_key=f"{asset}:{said['window']}", tags={**_tags(record), **tags})
+def bundle_sensor(pipeline: Pipeline, job: UnresolvedAssetJobDefinition, upstream: Upstream | None = None) -> dg.SensorDefinition:
+    """After a walk-forward report whose checks passed: the bundle of the newest training cutoff, and its promotion as far as gates allow.
 
+    A report that brings no new cutoff asks for nothing new: the run key is the cutoff and the report's data version.
+    """
+    rules, report = upstream or upstream_of_graph(), pipeline.asset("walk_forward_report")
 
-def _tags(record: dg.EventLogRecord) -> dict[str, str]:
-    return {"trigger/storage_id": str(record.storage_id), "trigger/run_id": record.run_id}
+    @dg.sensor(name=f"refit_after_{report}", job=job, minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.STOPPED)
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        seen = Seen.of(context.cursor, report)
+        before = seen.cursor
+        cutoffs = sorted(context.instance.get_dynamic_partitions(pipeline.cutoffs))
+
+        def requests_of(asset: str, record: dg.EventLogRecord) -> list[dg.RunRequest]:
+            event = record.asset_materialization
+            if event is None or not cutoffs or int(event.metadata["dagster/row_count"].value or 0) == 0:
+                return []
+            version = (event.tags or {})[DATA_VERSION_TAG]
+            key = f"{cutoffs[-1]}:{version}"
+            return [dg.RunRequest(run_key=key, partition_key=cutoffs[-1], tags=tags_of(record, "new walk-forward report"))]
+
+        requests, reasons = _read(context.instance, rules, seen, report, requests_of)
+        if requests:  # several reports between two ticks: the newest speaks for the newest cutoff
+            return dg.SensorResult(run_requests=requests[-1:], cursor=seen.cursor)
+        why = "; ".join(reasons) or f"no new materialization of {report} for a training cutoff"
+        return dg.SkipReason(why) if seen.cursor == before else dg.SensorResult(skip_reason=why, cursor=seen.cursor)
+
+    return sensor
 
 
 def promotion_sensor(pipeline: Pipeline) -> dg.SensorDefinition:
