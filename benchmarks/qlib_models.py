@@ -71,7 +71,8 @@ class Ground:
         bars = [sha256_hex(np.ascontiguousarray(self.panel.fields[name]).tobytes()) for name in (*PRICES, "volume", "return_factor")]
         sets = {name: registry.feature_set(name).hash for name in SETS}
         protocol = [TRAIN, FOLDS, EMBARGO, VALID, asdict(Parameters()), lightgbm.__version__]
-        return content_hash([bars, sets, protocol, sha256_hex(np.packbits(self.cells).tobytes())])[:16]
+        labels = [sha256_hex(self.labels[horizon].values.tobytes()) for horizon in HORIZONS]
+        return content_hash([bars, sets, protocol, labels, sha256_hex(np.packbits(self.cells).tobytes())])[:16]
 
 
 def ground(quick: bool) -> Ground:
@@ -258,10 +259,10 @@ def page(given: Ground, folder: Path, absent: str) -> list[str]:
         f"- qlib: pyqlib 0.9.7's own Alpha158, CSZScoreNorm of the label, LGBModel with the published parameters (learning rate 0.2, 210 "
         f"leaves, L1 205.7, L2 581), stopped early on the newest {VALID:.0%} of the training rows: {trees(folder)}.",
         "- shuffled labels: ours, each day's labels dealt anew among its names before training; one model per shuffle.",
-        f"- net decile spread: highest less lowest tenth, equal weights, 1/horizon of the book renewed each day, {COST * 1e4:g} bps for each "
+        f"- net decile spread: highest less lowest tenth, equal weights, 1/horizon of it renewed a day, {COST * 1e4:g} bps for each "
         f"unit traded. Units traded a day, both legs, both sides (all of it: 4 / horizon): {turnovers(given, folder)}.",
-        f"- intervals: circular block bootstrap, blocks of {BLOCK} days, {DRAWS} draws, the same days for both sides; a side is the mean over",
-        "  its seeds, day by day.",
+        f"- intervals: circular block bootstrap, blocks of {BLOCK} days, {DRAWS} draws, the same days for both sides; a side is the mean",
+        "  over its seeds, day by day.",
         "",
         *([f"**Not measured**: {absent}."] if absent else []),
         *report.table(HEADS, rows),

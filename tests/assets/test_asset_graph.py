@@ -38,6 +38,7 @@ def expected(suffix: str, bars: str, name: str) -> dict[str, set[str]]:
         f"promotion{suffix}": {*training, alpha, report, bundle},
         f"feature_drift_{name}": {universe, features, bundle},
         f"feature_shadow_{name}": {bars, universe, features},
+        f"model_monitor_{name}": {bars, alpha, report, bundle, f"promotion{suffix}", "live_journal", "session_report"},
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.profile import MonitorRules
 from trading_platform.research import monitoring
 from trading_platform.research.monitoring import SHARPE_TRIGGERS, Detector, SharpeTrigger
 
@@ -134,6 +135,14 @@ def test_no_action_hangs_on_a_sharpe_of_fewer_than_sixty_sessions() -> None:
     with pytest.raises(InputError, match="T32"):
         SharpeTrigger("hasty", 59, 0.5, action="refit")
     assert SharpeTrigger("patient", 60, 0.5, action="refit").breached(np.zeros(10), 1.5) is None
+
+
+def test_a_profile_may_let_the_long_one_ask_for_a_refit_and_no_short_one() -> None:
+    found = {one.name: one.action for one in monitoring.sharpe_triggers(MonitorRules(half_of_backtest_60="refit"))}
+    assert found.pop("half_of_backtest_60") == "refit" and set(found.values()) == {"notify"}
+    for rules in (MonitorRules(five_days_30="refit"), MonitorRules(half_of_backtest_60="rollback")):
+        with pytest.raises(InputError):
+            monitoring.sharpe_triggers(rules)
 
 
 def test_the_rows_of_triggers_print_their_false_alarms() -> None:

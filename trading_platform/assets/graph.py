@@ -16,6 +16,7 @@ from trading_platform.assets.labels import labels_asset
 from trading_platform.assets.live import journal_asset, report_asset
 from trading_platform.assets.live_parity import parity_asset
 from trading_platform.assets.models import alpha_asset
+from trading_platform.assets.monitoring import monitor_asset
 from trading_platform.assets.node import Node
 from trading_platform.assets.nulls import nulls_asset, shuffled_asset
 from trading_platform.assets.pipelines import PIPELINES
@@ -41,5 +42,6 @@ def build_graph() -> Graph:
         own += [inputs_asset(pipeline), alpha_asset(pipeline), walk_forward_asset(pipeline), bundle_asset(pipeline)]
         nodes += [*own, promotion_asset(pipeline, own), drift_asset(pipeline), shadow_asset(pipeline)]
         nodes += [shuffled_asset(pipeline), nulls_asset(pipeline)]
-    nodes += [journal_asset(), parity_asset(), *skew_assets(), report_asset(), *warehouse_assets()]
+    nodes += [journal_asset(), parity_asset(), *skew_assets(), report_asset(), *(monitor_asset(pipeline) for pipeline in PIPELINES)]
+    nodes += warehouse_assets()
     return Graph({node.recipe.asset: node for node in nodes})

@@ -117,6 +117,22 @@ class DriftRules:
 
 
 @dataclass(frozen=True, slots=True)
+class MonitorRules:
+    """How a model in use is watched (T32). shift: standard deviations a session that are to be found fastest. false_alarms_per_year: of all
+    detectors together.
+
+    The others are degradation triggers on short Sharpes by name (X-30): `notify`, or `refit`, which is refused below 60 sessions.
+    """
+
+    shift: float = 0.5
+    false_alarms_per_year: float = 1.0
+    week_over_week_20: str = "notify"
+    five_days_30: str = "notify"
+    half_of_backtest: str = "notify"
+    half_of_backtest_60: str = "notify"
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """A named set of all numbers. `swing` trades session bars, `intraday` minute bars; each has its own limits and execution."""
 
@@ -128,6 +144,7 @@ class Profile:
     universe: UniverseRules = field(default_factory=UniverseRules)
     models: ModelRules = field(default_factory=ModelRules)
     drift: DriftRules = field(default_factory=DriftRules)
+    monitor: MonitorRules = field(default_factory=MonitorRules)
     grace_s: float = 2.0
     vendor_delay_s: float = 900.0
     starting_cash: float = 1_000_000.0

@@ -1,15 +1,15 @@
-"""Is the model in use still the one that was judged? CUSUM detectors calibrated to their false alarms, and what short Sharpes are worth (T32).
+"""Is the model in use still the one that was judged? CUSUMs calibrated to their false alarms; what short Sharpes are worth (T32).
 
-A CUSUM adds up how far a session's value lies on the bad side of what was expected, less an allowance, never below zero, and alarms above a
-limit (Page 1954). The limit is found on the reference's own blocks, so that autocorrelation and fat tails count: a limit for independent
-normal noise rings twice as often on a series with an autocorrelation of 0.3. Closed forms (Siegmund 1985, Brook and Evans 1972) stand beside.
+A CUSUM adds up how far a session's value lies on the bad side of what was expected, less an allowance, never below zero, and alarms above
+a limit (Page 1954). The limit is found on the reference's own blocks, so that autocorrelation and fat tails count: a limit for independent
+normal noise rings more than twice as often at an autocorrelation of 0.3. Closed forms (Siegmund 1985; Brook, Evans 1972) stand beside.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.profile import MonitorRules
 
 WHERE = "research.monitoring"
 SHIFT = 0.5  # standard deviations per session; the allowance is half of the shift that is to be found fastest
-LEAST_REFERENCE = 120  # sessions: the mean and the blocks of fewer are guesses
+LEAST_REFERENCE = 60  # sessions: of fewer the mean is a guess by more than half of the allowance
 LEARNED = 20  # sessions that teach a detector without a reference its own noise
 LEAST_SHARPE_SESSIONS = 60  # T32: no automatic action on a Sharpe of fewer
 PATHS, BLOCK, SEED = 512, 21, 7
@@ -76,7 +77,7 @@ def watch(detector: Detector, values: Array) -> Watched:
 def calibrated(name: str, reference: Array, side: Side, every: float, shift: float = SHIFT, seed: int = SEED) -> Detector:
     """A detector that rings about once in `every` sessions on what the reference (n,) resamples to in blocks of 21.
 
-    InputError for a reference of fewer than 120 defined values or one that never changes.
+    InputError for a reference of fewer than 60 defined values or one that never changes.
     """
     clean = reference[np.isfinite(reference)]
     if clean.size < LEAST_REFERENCE:
@@ -253,6 +254,20 @@ SHARPE_TRIGGERS: Mapping[str, SharpeTrigger] = {
         SharpeTrigger("half_of_backtest_60", 60, 0.50),
     )
 }
+
+
+def sharpe_triggers(rules: MonitorRules) -> tuple[SharpeTrigger, ...]:
+    """Every trigger with the action that the profile gives it. InputError for an unknown action, or a `refit` on fewer than 60 sessions."""
+    actions = {
+        "week_over_week_20": rules.week_over_week_20,
+        "five_days_30": rules.five_days_30,
+        "half_of_backtest": rules.half_of_backtest,
+        "half_of_backtest_60": rules.half_of_backtest_60,
+    }
+    unknown = sorted(set(actions.values()) - {"notify", "refit"})
+    if unknown:
+        raise InputError(f"action {', '.join(unknown)} of a trigger", WHERE, "use notify or refit")
+    return tuple(replace(one, action=actions[name]) for name, one in SHARPE_TRIGGERS.items())  # type: ignore[arg-type]
 
 
 def trigger_rows(returns: Array, annual_sharpe: float, periods: float, triggers: Sequence[SharpeTrigger]) -> list[dict[str, object]]:
