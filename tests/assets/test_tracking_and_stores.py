@@ -39,7 +39,7 @@ def test_a_retrain_job_leaves_one_parent_and_one_run_per_asset(world: World, tra
         ("child", "walk_forward_report", "FINISHED", ""),
         ("parent", "", "FINISHED", "retrain_daily"),
     ]
-    assert not (world.settings.mlflow_dir / "unsent.jsonl").exists()
+    assert not (world.settings.mlflow_dir / "unsent").exists()
 
 
 def test_the_store_is_a_folder_unless_the_address_says_s3(tmp_path: Path) -> None:

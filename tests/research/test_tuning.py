@@ -42,6 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def test_the_sampler_climbs_the_hill_and_the_first_trial_is_what_would_be_used_without_it(study: Study) -> None:
     assert dict(study.trials[0].values) == dict(PLAN.start) and len(study.trials) == PLAN.trials
+    assert len({str(trial.values) for trial in study.trials}) == PLAN.trials
     assert abs(study.best.values["x"] - 0.3) < 0.15 and study.best.value > study.trials[0].value + 0.5  # type: ignore[operator]
     assert study.count("pruned") >= 3 and study.count("failed") == 0
     assert all(len(trial.running) < 3 for trial in study.trials if trial.state == "pruned")

@@ -2,6 +2,7 @@
 
 # No postponed annotations here: Dagster reads those of a resource's fields as they stand.
 import os
+import pwd
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,9 @@ class Silent:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Nothing."""
 
+    def log_artifact(self, name: str, data: bytes) -> None:
+        """Nothing."""
+
 
 class Mlflow(dg.ConfigurableResource):
     """Tracking in MLflow: one run per asset partition. `tracking` False: assets compute the same and nothing is logged."""
@@ -96,10 +100,14 @@ class Mlflow(dg.ConfigurableResource):
         if context.run.job_name.startswith(RETRAIN):
             self._open_parent(context)
         tags = {"code_version": out.recipe.code_version, "inputs_hash": out.inputs.hash, "git_commit": out.place.git_commit}
-        with session.run(out.recipe.asset, out.partition, context.run.run_id, tags) as run:
+        with session.run(out.recipe.asset, out.partition, context.run.run_id, tags, user=_user(context)) as run:
             for (asset, _), found in sorted(out.inputs.upstream.items()):
                 run.log_dataset(asset, found.manifest.data_version, found.uri)
             yield run
+        if session.unsent():
+            done = session.sync()
+            context.log.info(f"MLflow: {done.runs} runs sent later, {done.left} still waiting")
+            session.problems.extend(done.differing)
         for problem in session.problems:
             context.log.warning(f"MLflow: {problem}")
 
@@ -122,8 +130,9 @@ class Mlflow(dg.ConfigurableResource):
         settings = self.platform.place.settings
         os.environ.update(QUIET)  # read by mlflow at its import, which is the next thing to happen
         settings.mlflow_dir.mkdir(parents=True, exist_ok=True)
-        artifacts = (settings.mlflow_dir / "artifacts").as_uri()
-        return MlflowSession(settings.mlflow_tracking_uri, EXPERIMENT, artifacts, settings.mlflow_dir / "unsent.jsonl")
+        remote = urlparse(settings.mlflow_tracking_uri).scheme in ("http", "https")  # a server has a place of its own for artifacts
+        artifacts = "" if remote else (settings.mlflow_dir / "artifacts").as_uri()
+        return MlflowSession(settings.mlflow_tracking_uri, EXPERIMENT, artifacts, settings.mlflow_dir / "unsent")
 
     def _open_parent(self, context: dg.AssetExecutionContext) -> None:
         """The parent run of a retrain job, opened by dagster-mlflow, once per Dagster run.
@@ -142,6 +151,11 @@ class Mlflow(dg.ConfigurableResource):
         tracking = MlFlow(Parent(context.log, context.run, context.run.run_id, config))
         tracking.set_tag("job", context.run.job_name)
         mlflow.end_run()
+
+
+def _user(context: dg.AssetExecutionContext) -> str:
+    """Who started the run (TUNE-10): the run's tag `user`, else the owner of this process."""
+    return context.run.tags.get("user") or pwd.getpwuid(os.getuid()).pw_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,114 +1,141 @@
 """MLflow as our ledger of experiments: one child run per asset and partition under one parent per Dagster run (TUNE-02..13).
 
-Status comes from exceptions, no global state of mlflow is touched, and a tracking server that does not answer never stops training: what it
-refused goes to a local file, line by line, and the run says so (TUNE-13). Aliases point for people; the promotion ledger is the authority.
-mlflow is imported on the first use.
+Status comes from exceptions, and a tracking server that does not answer never stops or delays training: each run sends from a thread of its
+own, what the server refused waits in a file, and `sync` sends it later and counts what arrived (TUNE-13, `registry.mlflow_outbox`).
+Aliases point for people; the promotion ledger is the authority. mlflow is imported on the first use.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from trading_platform.contracts.canonical import canonical_bytes
-from trading_platform.contracts.errors import InputError
+from trading_platform.contracts.canonical import parse
+from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.ledger import STAGES
+from trading_platform.registry.mlflow_outbox import (
+    LOGGED_TAG,
+    OUTBOX_TAG,
+    PARENT_TAG,
+    SUFFIX,
+    Said,
+    Sender,
+    Waiting,
+    artifact_line,
+    deliver,
+    held,
+    waiting,
+)
 
-PARENT_TAG = "mlflow.parentRunId"
 NAME_TAG = "mlflow.runName"
 USER_TAG = "mlflow.user"
 DAGSTER_TAG = "dagster/run_id"
-DIGEST_LENGTH = 36  # what MLflow stores of a dataset's digest
 PARAM_LENGTH = 6000
+PATIENCE = 30.0  # seconds that the end of a run waits for lines still on their way
+# mlflow's own defaults retry a server that is gone for four minutes per call. Only where nobody has set them.
+BOUNDED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
 
 
 @dataclass(slots=True)
 class TrackedRun:
-    """One child run. `problems` holds what the server refused; the same lines are in the fallback file."""
+    """One child run; nothing here waits for the server. `problems` holds what went wrong with tracking."""
 
     run_id: str
-    _client: Any
-    _fallback: Path
+    _sender: Sender
     problems: list[str] = field(default_factory=list)
+    _said: Said = field(default_factory=Said)
 
-    def _send(self, what: str, payload: Any, call: Callable[[], Any]) -> None:
-        _guarded(self.problems, self._fallback, {"run": self.run_id, "what": what, "payload": payload}, call)
+    def _put(self, what: str, payload: Any) -> None:
+        line = {"what": what, "payload": payload}
+        self._said.add(line)
+        self._sender.put(line)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Parameters, as text."""
-        from mlflow.entities import Param
-
-        values = {key: str(value)[:PARAM_LENGTH] for key, value in params.items()}
-        self._send("params", values, lambda: self._client.log_batch(self.run_id, params=[Param(k, v) for k, v in values.items()]))
+        self._put("params", {key: str(value)[:PARAM_LENGTH] for key, value in params.items()})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0, at: int = 0) -> None:
         """Metrics at a step; at: milliseconds since 1970, 0 when the caller has no time. Undefined ones are left out."""
-        from mlflow.entities import Metric
-
         values = {key: float(value) for key, value in metrics.items() if value == value and abs(value) != float("inf")}
-        self._send(
-            "metrics", values, lambda: self._client.log_batch(self.run_id, metrics=[Metric(k, v, at, step) for k, v in values.items()])
-        )
+        self._put("metrics", {"values": values, "step": step, "at": at})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags."""
-        from mlflow.entities import RunTag
-
-        values = {key: str(value) for key, value in tags.items()}
-        self._send("tags", values, lambda: self._client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in values.items()]))
+        self._put("tags", {key: str(value) for key, value in tags.items()})
 
     def log_dataset(self, name: str, data_version: str, source: str, context: str = "training") -> None:
         """A data set by its data version: the digest is ours, never a hash of a sample."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+        self._put("dataset", {"name": name, "data_version": data_version, "source": source, "context": context})
 
-        dataset = Dataset(name, data_version[:DIGEST_LENGTH], "lake", source)
-        tags = [InputTag("mlflow.data.context", context), InputTag("dagster.data_version", data_version)]
-        payload = {"name": name, "data_version": data_version, "source": source}
-        self._send("dataset", payload, lambda: self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)]))
+    def log_artifact(self, name: str, data: bytes) -> None:
+        """A file among the run's artifacts; name may hold folders, as in `plots/equity.png`."""
+        line = artifact_line(name, data)
+        self._said.add(line)
+        self._sender.put(line, data)
+
+    def flush(self, patience: float = PATIENCE) -> bool:
+        """Wait until all that was said so far is at the server or kept in the file; False if that takes longer than `patience` seconds."""
+        return self._sender.flush(patience)
+
+    def end(self, status: str, patience: float = PATIENCE) -> bool:
+        """FINISHED or FAILED, with the counts of all that was said; True if the server took every line."""
+        self._put("end", {"status": status, "counts": self._said.counts()})
+        return self._sender.close(patience)
 
 
-def _guarded(problems: list[str], fallback: Path, line: Mapping[str, Any], call: Callable[[], Any]) -> Any:
-    """The call's result; on a failure of tracking the line goes to the fallback file and None comes back."""
-    from mlflow.exceptions import MlflowException
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a `sync` did: runs made whole and their lines, runs left waiting (still being written, or tracking does not answer), and the
+    runs whose counts at the server are not what was said, with both.
+    """
 
-    try:
-        return call()
-    except (MlflowException, OSError) as error:
-        problems.append(f"{line['what']}: {type(error).__name__}: {error}")
-        fallback.parent.mkdir(parents=True, exist_ok=True)
-        with open(fallback, "ab") as file:
-            file.write(canonical_bytes({**line, "error": type(error).__name__}) + b"\n")
-        return None
+    runs: int
+    lines: int
+    left: int
+    differing: tuple[str, ...]
 
 
 class MlflowSession:
     """Tracking for one experiment.
 
-    tracking_uri: sqlite:///... or a server. artifact_location: folder or s3:// address of the experiment's artifacts. fallback: file for
-    what could not be sent.
+    tracking_uri: sqlite:///... or a server. artifact_location: folder or s3:// address of the experiment's artifacts, "" for the server's
+    own. unsent: folder for what could not be sent.
     """
 
-    def __init__(self, tracking_uri: str, experiment: str, artifact_location: str, fallback: Path) -> None:
+    def __init__(self, tracking_uri: str, experiment: str, artifact_location: str, unsent: Path) -> None:
         self._uri = tracking_uri
         self._experiment = experiment
         self._artifacts = artifact_location
-        self._fallback = fallback
+        self._unsent = unsent
         self._client: Any = None
         self._experiment_id = ""
         self.problems: list[str] = []
 
+    def _guarded(self, what: str, call: Callable[[], Any]) -> Any:
+        """The call's result; None, and a problem more, where tracking fails."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return call()
+        except (MlflowException, OSError) as error:
+            self.problems.append(f"{what}: {type(error).__name__}: {error}")
+            return None
+
     def _connected(self) -> Any:
         """The client, its experiment created once; None where tracking does not answer."""
         if self._client is None:
-            self._client = _guarded(self.problems, self._fallback, {"what": "connect"}, self._connect)
+            self._client = self._guarded("connect", self._connect)
         return self._client
 
     def _connect(self) -> Any:
+        for name, value in BOUNDED.items():
+            os.environ.setdefault(name, value)
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
@@ -117,7 +144,7 @@ class MlflowSession:
         known = client.get_experiment_by_name(self._experiment)
         if known is None:
             try:
-                self._experiment_id = client.create_experiment(self._experiment, artifact_location=self._artifacts)
+                self._experiment_id = client.create_experiment(self._experiment, artifact_location=self._artifacts or None)
                 return client
             except MlflowException:  # another process was first
                 known = client.get_experiment_by_name(self._experiment)
@@ -134,32 +161,84 @@ class MlflowSession:
         tags = {DAGSTER_TAG: dagster_run_id, "level": "parent", NAME_TAG: f"dagster {dagster_run_id[:8]}"}
         return str(client.create_run(self._experiment_id, tags=tags).info.run_id)
 
+    def _create(self, client: Any, tags: Mapping[str, str]) -> str:
+        """A child run with these tags, under the parent of its Dagster run."""
+        parent = self._parent(client, tags[DAGSTER_TAG])
+        return str(client.create_run(self._experiment_id, tags={**tags, PARENT_TAG: parent}).info.run_id)
+
+    def _found(self, client: Any, outbox: str) -> str:
+        """The run of an outbox: it is there where only the answer to its creation was lost."""
+        known = client.search_runs([self._experiment_id], f"tags.{OUTBOX_TAG} = '{outbox}'", max_results=1)
+        return str(known[0].info.run_id) if known else ""
+
     @contextmanager
-    def run(self, asset: str, partition: str, dagster_run_id: str, tags: Mapping[str, str], user: str = "") -> Iterator[TrackedRun]:
+    def run(
+        self, asset: str, partition: str, dagster_run_id: str, tags: Mapping[str, str], user: str = "", patience: float = PATIENCE
+    ) -> Iterator[TrackedRun]:
         """A child run for one asset partition. FINISHED when the block ends, FAILED when it raises (the exception goes on).
 
-        tags: code_version, data_version, git_commit, ...; user: who started it (TUNE-10).
+        tags: code_version, data_version, git_commit, ...; user: who started it (TUNE-10). patience: seconds the end waits for the server.
         """
         client = self._connected()
-        own = {
-            DAGSTER_TAG: dagster_run_id,
-            "level": "child",
-            "asset": asset,
-            "partition": partition,
-            NAME_TAG: f"{asset} {partition}",
-            **tags,
-        }
-        if user:
-            own[USER_TAG] = user
+        outbox = uuid.uuid4().hex
+        own = {DAGSTER_TAG: dagster_run_id, "level": "child", "asset": asset, "partition": partition, NAME_TAG: f"{asset} {partition}", **tags}
+        own |= {OUTBOX_TAG: outbox} | ({USER_TAG: user} if user else {})
+        run_id = "" if client is None else self._guarded("run", lambda: self._create(client, own)) or ""
+        head = {"what": "run", "payload": own, "run": run_id}
+        sender = Sender(client if run_id else None, run_id, self._unsent, outbox, head, self.problems)
+        tracked = TrackedRun(run_id, sender, self.problems)
+        try:
+            yield tracked
+        except BaseException:
+            tracked.end("FAILED", patience)
+            raise
+        tracked.end("FINISHED", patience)
 
-        def create() -> tuple[str, str]:
-            parent = self._parent(client, dagster_run_id)
-            return parent, str(client.create_run(self._experiment_id, tags={**own, PARENT_TAG: parent}).info.run_id)
+    def unsent(self) -> tuple[Path, ...]:
+        """The files of runs that wait to be sent."""
+        return tuple(sorted(self._unsent.glob(f"*{SUFFIX}"))) if self._unsent.is_dir() else ()
 
-        made = None if client is None else _guarded(self.problems, self._fallback, {"what": "run", "payload": own}, create)
-        parent, run_id = made or ("", "")
-        with _Ending(self, client, parent, run_id):
-            yield TrackedRun(run_id, client if run_id else _Absent(), self._fallback, self.problems)
+    def sync(self) -> Synced:
+        """Send what waits, count it at the server, and remove the files of the runs that are whole there.
+
+        A run whose process was killed before its end is KILLED. A server that does not answer leaves everything as it is.
+        """
+        runs = lines = left = 0
+        differing: list[str] = []
+        for path in self.unsent():
+            with waiting(path) as found:
+                client = None if found is None else self._connected()
+                if found is None or client is None:
+                    left += 1
+                    continue
+                difference = self._guarded(f"sync {path.stem[:8]}", lambda one=found, to=client: self._send(to, one))  # type: ignore[misc]
+                if difference is None:
+                    left += 1
+                elif difference:
+                    differing.append(difference)
+                else:
+                    found.remove()
+                    runs, lines = runs + 1, lines + len(found.lines)
+        return Synced(runs, lines, left, tuple(differing))
+
+    def _send(self, client: Any, found: Waiting) -> str:
+        """Deliver the lines of one run; what differs at the server then, "" for nothing."""
+        run_id = str(found.head["run"]) or self._found(client, found.outbox) or self._create(client, found.head["payload"])
+        for line in found.lines:
+            deliver(client, run_id, line, found.folder)
+        if not found.lines or found.lines[-1]["what"] != "end":
+            client.set_terminated(run_id, "KILLED")
+            return ""
+        return self.difference(run_id)
+
+    def difference(self, run_id: str) -> str:
+        """What the server holds of an ended run against what was said when it ended, "" if the same. Raises what the client raises."""
+        client = self._connected()
+        tags = client.get_run(run_id).data.tags
+        if LOGGED_TAG not in tags:
+            raise CorruptionError(f"run {run_id} does not say what was logged", "MLflow", "it has not ended, or was not made by this platform")
+        said, there = parse(tags[LOGGED_TAG].encode()), held(client, run_id)
+        return "" if said == there else f"run {run_id}: said {said}, held {there}"
 
     def register(self, name: str, version_label: str, bundle_id: str, source: str, run_id: str) -> str:
         """Registered version of a bundle, made once; returns MLflow's version number, "" where tracking does not answer."""
@@ -179,18 +258,15 @@ class MlflowSession:
             tags = {"bundle_id": bundle_id, "label": version_label}
             return str(client.create_model_version(name, source, run_id or None, tags=tags).version)
 
-        payload = {"name": name, "bundle_id": bundle_id}
-        return "" if client is None else _guarded(self.problems, self._fallback, {"what": "register", "payload": payload}, write) or ""
+        return "" if client is None else self._guarded("register", write) or ""
 
     def point_alias(self, name: str, stage: str, version: str) -> None:
         """Move the stage's alias (candidate, shadow, paper, live) to a registered version."""
         if stage not in STAGES:
             raise InputError(f"unknown stage {stage!r}", "registry.mlflow_session", f"use one of {', '.join(STAGES)}")
         client = self._connected()
-        payload = {"name": name, "stage": stage, "version": version}
         if client is not None:
-            line = {"what": "alias", "payload": payload}
-            _guarded(self.problems, self._fallback, line, lambda: client.set_registered_model_alias(name, stage, version))
+            self._guarded("alias", lambda: client.set_registered_model_alias(name, stage, version))
 
     def alias(self, name: str, stage: str) -> tuple[str, str] | None:
         """(version, bundle_id) the alias points to, looked up directly; None where there is none."""
@@ -206,36 +282,3 @@ class MlflowSession:
                 return None
             raise
         return str(found.version), str(found.tags.get("bundle_id", ""))
-
-
-class _Absent:
-    """Stands for a server that did not answer: every call fails as the server would, and lands in the fallback file."""
-
-    def __getattr__(self, name: str) -> Any:
-        def refuse(*_: Any, **__: Any) -> None:
-            raise ConnectionError("tracking did not answer when the run was opened")
-
-        return refuse
-
-
-class _Ending:
-    """Ends the child as its block ended; a parent is FAILED once any child was."""
-
-    def __init__(self, session: MlflowSession, client: Any, parent: str, run_id: str) -> None:
-        self._session, self._client, self._parent, self._run_id = session, client, parent, run_id
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
-        if not self._run_id:
-            return
-        status = "FINISHED" if kind is None else "FAILED"
-        line = {"what": "end", "run": self._run_id, "payload": status}
-        session = self._session
-        _guarded(session.problems, session._fallback, line, lambda: self._end(status))
-
-    def _end(self, status: str) -> None:
-        self._client.set_terminated(self._run_id, status)
-        before = self._client.get_run(self._parent).info.status
-        self._client.set_terminated(self._parent, "FAILED" if "FAILED" in (before, status) else "FINISHED")
