@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     broker_secret: SecretStr | None = Field(None, validation_alias=names.ENV_BROKER_SECRET, description="Alpaca secret key")
     object_store_url: str = Field("", repr=False, description="bundles: a folder, file:// or s3:// address; empty: under home")
     mlflow_uri: str = Field("", repr=False, description="MLflow tracking; empty: SQLite under home")
+    optuna_url: str = Field("", repr=False, description="studies: postgresql+psycopg2://...; empty: a journal file each under home")
 
     metrics_port: int = Field(names.METRICS_PORT, ge=0, le=65535, description="Prometheus metrics of the runner; 0: any free port")
     dagster_port: int = Field(3000, ge=0, le=65535, description="Dagster UI")
@@ -96,6 +97,16 @@ class Settings(BaseSettings):
     def trials_path(self) -> Path:
         """The trial registry (T30)."""
         return self.home / "trials" / "trials.jsonl"
+
+    @property
+    def studies_dir(self) -> Path:
+        """Studies: their journals, locks and tables with times."""
+        return self.home / "studies"
+
+    @property
+    def parameter_choices_path(self) -> Path:
+        """Which tuned parameters are in force, by whom and why (T25)."""
+        return self.home / "ledger" / "parameters.jsonl"
 
     @property
     def journals_dir(self) -> Path:

@@ -31,6 +31,7 @@ def expected(suffix: str, bars: str, name: str) -> dict[str, set[str]]:
         labels: {bars, universe},
         f"session_inputs{suffix}": {bars, universe, features},
         alpha: training,
+        f"study{suffix}": training,
         report: {*training, alpha},
         f"shuffled_labels{suffix}": training,
         f"null_models{suffix}": {*training, alpha, f"shuffled_labels{suffix}"},

@@ -64,7 +64,7 @@ def test_a_tracking_store_that_does_not_answer_never_stops_the_work(tmp_path: Pa
     (path,) = broken.unsent()
     lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
     assert [line["what"] for line in lines] == ["run", "metrics", "end"] and lines[0]["payload"]["code_version"] == "c1"
-    assert lines[1]["payload"] == {"values": {"ic": 0.02}, "step": 0, "at": 0} and lines[2]["payload"]["status"] == "FINISHED"
+    assert lines[1]["payload"] == [["ic", 0.02, 0, 0]] and lines[2]["payload"]["status"] == "FINISHED"
     assert broken.sync().left == 1 and path.exists()
 
 

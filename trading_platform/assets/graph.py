@@ -22,6 +22,7 @@ from trading_platform.assets.nulls import nulls_asset, shuffled_asset
 from trading_platform.assets.pipelines import PIPELINES
 from trading_platform.assets.promotion import promotion_asset
 from trading_platform.assets.session_inputs import inputs_asset
+from trading_platform.assets.tuning import study_asset
 from trading_platform.assets.universe import universe_asset
 from trading_platform.assets.walk_forward import report_asset as walk_forward_asset
 from trading_platform.assets.warehouse import warehouse_assets
@@ -40,7 +41,7 @@ def build_graph() -> Graph:
     for pipeline in PIPELINES:
         own = [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline, [feature_checks(pipeline)]), labels_asset(pipeline)]
         own += [inputs_asset(pipeline), alpha_asset(pipeline), walk_forward_asset(pipeline), bundle_asset(pipeline)]
-        nodes += [*own, promotion_asset(pipeline, own), drift_asset(pipeline), shadow_asset(pipeline)]
+        nodes += [*own, study_asset(pipeline), promotion_asset(pipeline, own), drift_asset(pipeline), shadow_asset(pipeline)]
         nodes += [shuffled_asset(pipeline), nulls_asset(pipeline)]
     nodes += [journal_asset(), parity_asset(), *skew_assets(), report_asset(), *(monitor_asset(pipeline) for pipeline in PIPELINES)]
     nodes += warehouse_assets()

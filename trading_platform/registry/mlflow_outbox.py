@@ -1,4 +1,4 @@
-"""What a tracked run has to say, sent by a thread of its own; from the first refusal on kept in a file, in order, to be sent later (TUNE-13).
+"""What a tracked run says, sent by a thread of its own; from the first refusal on kept in a file, in order, to be sent later (TUNE-13).
 
 A line says the same thing however often it is sent: parameters and tags by name, metrics as distinct points, data sets by digest, artifacts
 by name. So a call whose answer was lost is simply sent again, and what the server holds can be counted against what was said.
@@ -11,7 +11,7 @@ import os
 import queue
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,8 @@ LOGGED_TAG = "logged"
 PARENT_TAG = "mlflow.parentRunId"
 SUFFIX = ".jsonl"
 DIGEST_LENGTH = 36  # what MLflow stores of a dataset's digest
-PARAM_BATCH = 100
+PARAM_BATCH = 100  # as many as one call may hold
+METRIC_BATCH = 1000
 _STOP: Line = {}
 
 
@@ -34,7 +35,7 @@ _STOP: Line = {}
 class Said:
     """Distinct things of each kind that a run was given; what the server has to hold in the end."""
 
-    points: set[tuple[str, int, int, float]] = field(default_factory=set)
+    points: set[tuple[str, float, int, int]] = field(default_factory=set)
     params: set[str] = field(default_factory=set)
     datasets: set[tuple[str, str]] = field(default_factory=set)
     artifacts: set[str] = field(default_factory=set)
@@ -43,7 +44,7 @@ class Said:
         """Count a line."""
         payload = line["payload"]
         if line["what"] == "metrics":
-            self.points |= {(key, payload["at"], payload["step"], value) for key, value in payload["values"].items()}
+            self.points |= {(key, value, step, at) for key, value, step, at in payload}
         elif line["what"] == "params":
             self.params |= set(payload)
         elif line["what"] == "dataset":
@@ -72,7 +73,9 @@ def deliver(client: Any, run_id: str, line: Line, folder: Path) -> None:
             for first in range(0, len(items), PARAM_BATCH):
                 client.log_batch(run_id, params=items[first : first + PARAM_BATCH])
         case "metrics":
-            client.log_batch(run_id, metrics=[Metric(key, value, payload["at"], payload["step"]) for key, value in payload["values"].items()])
+            for first in range(0, len(payload), METRIC_BATCH):
+                points = [Metric(key, value, at, step) for key, value, step, at in payload[first : first + METRIC_BATCH]]
+                client.log_batch(run_id, metrics=points)
         case "tags":
             client.log_batch(run_id, tags=[RunTag(key, value) for key, value in payload.items()])
         case "dataset":
@@ -86,6 +89,21 @@ def deliver(client: Any, run_id: str, line: Line, folder: Path) -> None:
             _deliver_end(client, run_id, payload["status"], payload["counts"])
         case what:
             raise CorruptionError(f"a line says {what!r}", str(folder), "remove the file: another version of the platform wrote it")
+
+
+def gathered(lines: Iterable[Line]) -> Iterator[Line]:
+    """The same lines with neighbouring metrics in one: many steps, few calls."""
+    points: list[Any] = []
+    for line in lines:
+        if line["what"] == "metrics":
+            points.extend(line["payload"])
+            continue
+        if points:
+            yield {"what": "metrics", "payload": points}
+            points = []
+        yield line
+    if points:
+        yield {"what": "metrics", "payload": points}
 
 
 def _deliver_artifact(client: Any, run_id: str, name: str, data: bytes) -> None:
@@ -205,7 +223,7 @@ class Sender:
     def _keep(self, line: Line) -> None:
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._folder / f"{self._outbox}{SUFFIX}", "ab")
+            self._file = open(self._folder / f"{self._outbox}{SUFFIX}", "ab")  # noqa: SIM115  (open until the run has ended)
             fcntl.flock(self._file, fcntl.LOCK_EX)  # until the run has ended: `waiting` passes over it
             self._file.write(canonical_bytes(self._head) + b"\n")
         self._file.write(canonical_bytes(line) + b"\n")
@@ -250,6 +268,9 @@ def waiting(path: Path) -> Iterator[Waiting | None]:
             yield None
             return
         whole = [text for text in file.read().splitlines(keepends=True) if text.endswith(b"\n")]
+        if not whole:  # made this moment, before its writer locked it
+            yield None
+            return
         try:
             head, *lines = (dict(parse(text)) for text in whole)  # type: ignore[call-overload]
         except ValueError as error:

@@ -8,6 +8,7 @@ Aliases point for people; the promotion ledger is the authority. mlflow is impor
 from __future__ import annotations
 
 import logging
+import math
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ from trading_platform.registry.mlflow_outbox import (
     Waiting,
     artifact_line,
     deliver,
+    gathered,
     held,
     waiting,
 )
@@ -62,8 +64,8 @@ class TrackedRun:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0, at: int = 0) -> None:
         """Metrics at a step; at: milliseconds since 1970, 0 when the caller has no time. Undefined ones are left out."""
-        values = {key: float(value) for key, value in metrics.items() if value == value and abs(value) != float("inf")}
-        self._put("metrics", {"values": values, "step": step, "at": at})
+        points = [[key, float(value), step, at] for key, value in metrics.items() if math.isfinite(value)]
+        self._put("metrics", points)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags."""
@@ -181,7 +183,14 @@ class MlflowSession:
         """
         client = self._connected()
         outbox = uuid.uuid4().hex
-        own = {DAGSTER_TAG: dagster_run_id, "level": "child", "asset": asset, "partition": partition, NAME_TAG: f"{asset} {partition}", **tags}
+        own = {
+            DAGSTER_TAG: dagster_run_id,
+            "level": "child",
+            "asset": asset,
+            "partition": partition,
+            NAME_TAG: f"{asset} {partition}",
+            **tags,
+        }
         own |= {OUTBOX_TAG: outbox} | ({USER_TAG: user} if user else {})
         run_id = "" if client is None else self._guarded("run", lambda: self._create(client, own)) or ""
         head = {"what": "run", "payload": own, "run": run_id}
@@ -224,7 +233,7 @@ class MlflowSession:
     def _send(self, client: Any, found: Waiting) -> str:
         """Deliver the lines of one run; what differs at the server then, "" for nothing."""
         run_id = str(found.head["run"]) or self._found(client, found.outbox) or self._create(client, found.head["payload"])
-        for line in found.lines:
+        for line in gathered(found.lines):
             deliver(client, run_id, line, found.folder)
         if not found.lines or found.lines[-1]["what"] != "end":
             client.set_terminated(run_id, "KILLED")
@@ -236,7 +245,9 @@ class MlflowSession:
         client = self._connected()
         tags = client.get_run(run_id).data.tags
         if LOGGED_TAG not in tags:
-            raise CorruptionError(f"run {run_id} does not say what was logged", "MLflow", "it has not ended, or was not made by this platform")
+            raise CorruptionError(
+                f"run {run_id} does not say what was logged", "MLflow", "it has not ended, or was not made by this platform"
+            )
         said, there = parse(tags[LOGGED_TAG].encode()), held(client, run_id)
         return "" if said == there else f"run {run_id}: said {said}, held {there}"
 
