@@ -61,6 +61,8 @@ def pages(session: str) -> dict[str, Page]:
     return {
         "asset_groups.png": Page("asset-groups", 1500, 900),
         "asset_graph.png": Page(f"asset-groups~{SELECTION}/?expanded={EXPANDED}", 4400, 3200, 0.5),
+        "features.png": Page("assets/features_daily?view=overview", 1500, 1300),
+        "feature_drift.png": Page("assets/feature_drift_daily?view=overview", 1500, 1100, opened="feature_drift"),
         "walk_forward_report.png": Page("assets/walk_forward_report?view=overview", 1500, 1300),
         "equity_curve.png": Page("assets/walk_forward_report?view=overview", 1500, 1000, opened="equity_curve"),
         "session_report.png": Page(f"assets/session_report?view=partitions&partition={quote(session, safe='')}", 1500, 1100),

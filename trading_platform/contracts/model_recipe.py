@@ -109,7 +109,9 @@ class ModelRecipe:
     def of(cls, document: Mapping[str, Any], where: str) -> ModelRecipe:
         """The recipe of a document. CorruptionError where it is not one of this version."""
         try:
-            limits = {name: tuple(value) if isinstance(value, list) else value for name, value in document["envelope"].items()}
+            limits: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in document["envelope"].items()
+            }
             found = cls(**{**document, "envelope": Envelope(**limits)})
         except (KeyError, TypeError, AttributeError) as error:
             raise CorruptionError(f"not a model recipe: {error}", where, "register the recipe again") from error

@@ -237,7 +237,7 @@ def artifact_line(name: str, data: bytes) -> Line:
 
 
 def _artifact_bytes(line: Line, folder: Path) -> bytes:
-    data = (folder / line["payload"]["sha256"]).read_bytes()
+    data: bytes = (folder / line["payload"]["sha256"]).read_bytes()
     if sha256_hex(data) != line["payload"]["sha256"]:
         raise CorruptionError(f"the kept bytes of {line['payload']['name']} changed", str(folder), "remove them, or make the asset again")
     return data
