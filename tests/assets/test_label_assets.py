@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -120,6 +121,12 @@ def test_another_rule_makes_the_labels_stale_and_says_so(shop: Shop) -> None:
     one, other = labels_recipe(DAILY), labels_recipe(replace(DAILY, label=BARRIER))
     assert one.parameters(shop.place, "all")["rule"] != other.parameters(shop.place, "all")["rule"]
     assert "features" in other.code and "features" not in one.code
+
+
+def test_features_that_read_the_vwap_change_the_price_of_labels_and_make_them_stale(tmp_path: Path) -> None:
+    place = Workplace(load_settings(home=str(tmp_path), profile="demo"))
+    said = [labels_recipe(replace(DAILY, feature_set=name)).parameters(place, "all")["price"] for name in ("core", "alpha158")]
+    assert said == ["typical", "vwap"]
 
 
 def test_a_rule_of_another_horizon_than_its_pipelines_is_refused() -> None:

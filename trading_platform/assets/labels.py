@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trading_platform.assets.bars import read_periods, write_periods
 from trading_platform.assets.evidence import NOTHING_TO_JUDGE
+from trading_platform.assets.feature_policy import in_force
 from trading_platform.assets.inputs import Reads, Recipe
 from trading_platform.assets.node import Node, of
 from trading_platform.assets.panels import cell_frame, cells_of, panel_of, present_cells, scatter
@@ -41,10 +42,14 @@ LABEL_CODE = (
 
 
 def labels_recipe(pipeline: Pipeline) -> Recipe:
-    """Labels are a function of bars, universe and rule; of the feature algebra where the rule computes volatilities or signals."""
+    """Labels are a function of bars, universe and rule; of the feature algebra where the rule computes volatilities or signals.
+
+    Prices are the bars' vwap only where the features in force read it (`panel_of`), so that is a parameter, too.
+    """
 
     def parameters(place: Workplace, partition: str) -> Mapping[str, Any]:
-        return {"rule": pipeline.label_rule.text, "vendor_delay_s": place.profile(pipeline).vendor_delay_s}
+        price = "vwap" if "vwap" in in_force(place, pipeline).fields else "typical"
+        return {"rule": pipeline.label_rule.text, "price": price, "vendor_delay_s": place.profile(pipeline).vendor_delay_s}
 
     code = (*LABEL_CODE, "features") if pipeline.label_rule.reads_features else LABEL_CODE
     return Recipe(pipeline.labels, code, {pipeline.bars: Reads.WHOLE, pipeline.asset("universe"): Reads.WHOLE}, parameters)
