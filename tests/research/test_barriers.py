@@ -129,11 +129,11 @@ def test_stops_and_targets_trade_as_the_matcher_fills_the_same_orders() -> None:
 
 def textbook(panel: Panel, rule: TripleBarrier, t: int, s: int) -> tuple[float, float, int]:
     """(value, return, exit row) of one cell as a person would do it: lists, one name, no shared code."""
-    f = panel.fields
-    close = [f["close"][k, s] * f["return_factor"][k, s] for k in range(t + 1)]
+    f, there = panel.fields, panel.present[:, s]
+    close = [f["close"][k, s] * f["return_factor"][k, s] for k in range(t + 1) if there[k]]
     logs = [math.log(b / a) for a, b in pairwise(close)][-rule.volatility_rows :]
     end = t + 1 + rule.horizon
-    if len(logs) < rule.volatility_rows or end >= panel.shape[0]:
+    if len(logs) < rule.volatility_rows or end >= panel.shape[0] or not there[t] or not there[t + 1]:
         return math.nan, math.nan, -1
     mean = sum(logs) / len(logs)
     width = math.sqrt(sum((x - mean) ** 2 for x in logs) / (len(logs) - 1)) * math.sqrt(rule.horizon)
@@ -144,6 +144,12 @@ def textbook(panel: Panel, rule: TripleBarrier, t: int, s: int) -> tuple[float, 
     entry = paid(t + 1)
     upper, lower = entry * (1 + rule.profit * width), entry * (1 - rule.stop * width)
     for k in range(t + 2, end + 1):
+        if not there[k:].any():
+            last = max(j for j in range(k) if there[j])
+            gone = f["close"][last, s] * f["return_factor"][last, s] * (1.0 + rule.delisting_return)
+            return float(gone >= upper) - float(gone <= lower), gone / entry - 1.0, end
+        if not there[k]:
+            continue
         factor = f["return_factor"][k, s]
         if f["low"][k, s] * factor <= lower:
             return -1.0, min(lower, f["open"][k, s] * factor) / entry - 1.0, k
@@ -151,22 +157,26 @@ def textbook(panel: Panel, rule: TripleBarrier, t: int, s: int) -> tuple[float, 
             return 1.0, max(upper, min(paid(k), f["open"][k, s] * factor)) / entry - 1.0, k
         if f["high"][k, s] * factor >= upper + rule.tick * factor:
             return 1.0, upper / entry - 1.0, k
-    return 0.0, paid(end) / entry - 1.0, end
+    return (0.0, paid(end) / entry - 1.0, end) if there[end] else (math.nan, math.nan, -1)
 
 
-def real_bars(seed: int, count: int = 120, width: int = 6) -> Panel:
-    """Synthetic bars with ranges, gaps and a dividend."""
+def real_bars(seed: int, count: int = 120, width: int = 6, holes: float = 0.0) -> Panel:
+    """Synthetic bars with ranges, gaps and a dividend; a share of them missing, the second name gone after three quarters."""
     rng = np.random.default_rng(seed)
     close = random_closes(rng, count, width)
+    close[rng.random(close.shape) < holes] = np.nan
+    close[count * 3 // 4 if holes else count :, 1] = np.nan
     open_ = close * np.exp(rng.normal(0.0, 0.01, close.shape))
     top = np.maximum(open_, close) * np.exp(rng.uniform(0.0, 0.015, close.shape))
     bottom = np.minimum(open_, close) * np.exp(-rng.uniform(0.0, 0.015, close.shape))
-    factor = np.where(np.arange(count)[:, np.newaxis] >= count // 2, 1.02, 1.0) * np.ones(width)
+    factor = np.where(np.isfinite(close), np.where(np.arange(count)[:, np.newaxis] >= count // 2, 1.02, 1.0), np.nan)
     return panel_of(close, open=open_, high=top, low=bottom, return_factor=factor)
 
 
-def test_a_triple_barrier_is_the_textbooks() -> None:
-    panel, rule = real_bars(3), TripleBarrier(horizon=8, profit=1.2, stop=0.8, volatility_rows=20)
+@pytest.mark.parametrize("holes", [0.0, 0.1])
+def test_a_triple_barrier_is_the_textbooks(holes: float) -> None:
+    panel = real_bars(3, holes=holes)
+    rule = TripleBarrier(horizon=8, profit=1.2, stop=0.8, volatility_rows=20, delisting_return=-0.2)
     labels = make(panel, rule)
     expected = np.array([[textbook(panel, rule, t, s) for s in range(6)] for t in range(120)])
     np.testing.assert_array_equal(labels.values, expected[:, :, 0])

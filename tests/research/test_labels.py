@@ -54,6 +54,13 @@ def test_intraday_labels_stay_inside_their_session() -> None:
     assert np.isfinite(labels.values[[0, 1, 2, 6, 7, 8]]).all() and np.isnan(labels.values[[3, 4, 5, 9, 10, 11]]).all()
 
 
+def test_intraday_barriers_stay_inside_their_session_too() -> None:
+    panel = panel_of(random_closes(np.random.default_rng(14), 60, 2), "1Min", rows_per_session=20)
+    labels = make(panel, TripleBarrier(horizon=4, volatility_rows=5))
+    crosses = np.arange(60) % 20 + 5 >= 20
+    assert np.isnan(labels.values[crosses]).all() and np.isfinite(labels.values[~crosses][5:]).all()
+
+
 def test_demeaned_labels_have_mean_zero_over_members() -> None:
     panel = panel_of(random_closes(np.random.default_rng(3), 12, 6))
     panel.member[:, 0] = False
