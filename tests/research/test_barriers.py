@@ -203,6 +203,17 @@ def test_a_rows_interval_is_that_of_its_latest_cell() -> None:
     assert (ends[rows].min(axis=1) < labels.t1[rows]).any() and (labels.ends[~np.isfinite(labels.values)] == NEVER).all()
 
 
+def test_a_row_waits_until_it_is_known_that_a_cell_has_no_outcome() -> None:
+    close = np.full((30, 3), 100.0) * (1.0 + 0.001 * (np.arange(30) % 2))[:, np.newaxis]
+    close[17:, 0] = 50.0  # decided in row 14: stopped out in row 17
+    close[21, 1] = np.nan  # met nothing, and has no bar when its horizon ends in row 21
+    close[12:16, 2] = np.nan  # never entered
+    panel = panel_of(close)
+    labels = make(panel, TripleBarrier(horizon=6, profit=3.0, stop=3.0, volatility_rows=10))
+    assert labels.exits[14].tolist() == [17, -1, -1] and labels.values[14, 0] == -1.0
+    assert labels.t1[14] == panel.known_at[21] and labels.ends[14, 0] == panel.known_at[17]
+
+
 def test_what_happens_after_a_cells_end_does_not_change_it() -> None:
     rule = TripleBarrier(horizon=8, volatility_rows=20)
     panel = real_bars(6)

@@ -56,8 +56,12 @@ class Plan(NamedTuple):
 
 
 class Walks(NamedTuple):
-    """How each cell's walk ended: how i1 (T, S), one of NOTHING .. SETTLED; row i8 (T, S), -1 for none; returned f8 (T, S), the fraction
-    of the entry price that the side earned before costs, NaN for none."""
+    """How each cell's walk ended.
+
+    how: i1 (T, S), one of NOTHING .. SETTLED. row: i8 (T, S), where it ended; for an entered position without an outcome the row in which
+    its horizon had passed, -1 where nothing was entered. returned: f8 (T, S), the fraction of the entry price that the side earned before
+    costs, NaN for none.
+    """
 
     how: NDArray[np.int8]
     row: NDArray[np.int64]
@@ -118,7 +122,7 @@ def _walk_cell(
         if k == until:
             return EXPIRED, k, reference
         leaving = leave[k, s]
-    return NOTHING, -1, math.nan
+    return NOTHING, until, math.nan
 
 
 @njit(cache=True, nogil=True)

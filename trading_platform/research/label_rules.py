@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.errors import InputError
 
-NEUTRAL = ("none", "market", "sector")
+NEUTRAL = {"none": "", "market": "_demeaned", "sector": "_sector"}  # and what it adds to a name
 PRIMARIES = ("given", "mean_reversion", "trend_continuation")
 _TEXT = re.compile(r"^(\w+)\((.*)\)$")
 _WHERE = "research.label_rules"
@@ -90,7 +90,7 @@ class ForwardReturn(LabelRule):
     def name(self) -> str:
         """`forward_return_5`, with what was done to it: `_scaled`, then `_demeaned` or `_sector`."""
         scaled = "_scaled" if self.volatility_rows else ""
-        return f"{self.kind}_{self.horizon}{scaled}{ {'none': '', 'market': '_demeaned', 'sector': '_sector'}[self.neutral] }"
+        return f"{self.kind}_{self.horizon}{scaled}{NEUTRAL[self.neutral]}"
 
     @property
     def earliest(self) -> int:

@@ -30,8 +30,8 @@ class Labels:
     """One label per cell.
 
     values: float64 (T, S), what a model learns, NaN where there is no label. t0, t1: int64 (T,) UTC ns, when the row's decision was made
-    and when the outcome of its last cell was known; the interval (t0, t1] is what purging works on. Rows whose horizon ends after the
-    panel have t1 = NEVER and only NaN values. horizon: rows. name: what the values are.
+    and when the outcome of its last cell was known, or that it has none; the interval (t0, t1] is what purging works on. Rows whose
+    horizon ends after the panel have t1 = NEVER and only NaN values. horizon: rows. name: what the values are.
     ends: int64 (T, S) UTC ns, when each cell's outcome was known (barriers end early), NEVER without a label. exits: int64 (T, S), the
     row of that outcome, -1 without a label. raw: float64 (T, S), the return behind the value, in the direction of its side, before
     costs. rule: what the labels were made by. The last four are None for labels put together by hand.
@@ -160,11 +160,15 @@ def _until(panel: Panel, horizon: int, ends_with_session: bool = False) -> Rows:
 
 
 def _labels(market: _Market, rule: LabelRule, values: Array, raw: Array, exits: Rows, until: Rows) -> Labels:
-    """Put together: ends from exits, t1 from ends; a row without a label keeps the time at which its horizon had passed."""
+    """Put together. exits: where each cell ended, or was known to have no outcome: that, too, is news of the row, so t1 waits for it.
+
+    A row in which nothing was entered keeps the time at which its horizon had passed.
+    """
     panel, defined = market.panel, np.isfinite(values)
-    exits = np.where(defined, exits, -1)
     passed = np.where(until >= 0, until, np.arange(panel.shape[0]) + 1 + rule.horizon)
-    latest = np.where(defined.any(axis=1), exits.max(axis=1, initial=-1), passed)
+    latest = exits.max(axis=1, initial=-1)
+    latest = np.where(latest >= 0, latest, passed)
+    exits = np.where(defined, exits, -1)
     held = latest < panel.shape[0]
     t1 = np.where(held, panel.known_at[np.minimum(latest, panel.shape[0] - 1)], NEVER)
     ends = np.where(defined, panel.known_at[exits], NEVER)
