@@ -24,7 +24,7 @@ from trading_platform.research.overfitting import clusters, cross_validate, prob
 
 Array = NDArray[np.float64]
 MUST_S = 0.5
-TOLD = {"mean": 0.451, "standard deviation": 0.148, "5 %": 0.23, "95 %": 0.71}  # measured before this project, same seeds
+TOLD = {"mean": 0.451, "standard deviation": 0.148, "5 %": 0.23, "95 %": 0.71}  # measured apart from this project, same seeds
 
 
 def noise(seed: int, rows: int, columns: int) -> Array:
@@ -89,7 +89,7 @@ def null_page(seeds: int, rows: int, columns: int, blocks: int) -> list[str]:
     same = (seeds, rows, columns, blocks) == (60, 1000, 100, 16)
     lines = [(name, f"{value:.3f}", f"{TOLD[name]}" if same else "") for name, value in seen.items()]
     head = f"{rows} x {columns} of pure noise, S = {blocks}, {seeds} seeds: what `null_band` is for. A PBO inside says nothing either way."
-    return ["## Null distribution of PBO", "", head, "", *report.table(("PBO", "here", "reference/quant.md 2.2"), lines), ""]
+    return ["## Null distribution of PBO", "", head, "", *report.table(("PBO", "here", "known for these seeds"), lines), ""]
 
 
 def chain_of(path: Path, count: int) -> HashChain:
@@ -126,7 +126,7 @@ def registry_page(sizes: tuple[int, ...], runs: int, trials: int) -> list[str]:
 
             append = _median_ms(lambda chain=chain: chain.append({"scope": "us/all/5d"}), runs)
             again = _median_ms(rewrite, min(runs, 3))
-            rows.append((f"{size:,}", f"{append:.2f}", f"{again:.1f}", f"{again / append:.0f}", f"{_median_ms(chain.records, 3):.0f}"))
+            rows.append((f"{size:,}", f"{append:.2f}", f"{again:.1f}", f"{again / append:.1f}", f"{_median_ms(chain.records, 3):.0f}"))
     returns = np.random.default_rng(0).standard_normal((1000, trials)) * 0.01
     cost = _median_ms(lambda: clusters(returns), 3)
     heads = ("records", "append, ms", "verify and write all again, ms", "ratio", "verify all, ms")
