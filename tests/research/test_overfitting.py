@@ -84,6 +84,12 @@ def test_minimum_backtest_length(trials: int, years: float) -> None:
     assert of.minimum_backtest_length(trials) == pytest.approx(years, abs=1e-6)
 
 
+@given(st.integers(2, 100_000))
+def test_the_minimum_backtest_length_keeps_below_its_bound(trials: int) -> None:
+    assert of.minimum_backtest_length(trials) < 2 * math.log(trials)
+    assert of.minimum_backtest_length(trials, 2.0) == pytest.approx(of.minimum_backtest_length(trials) / 4)
+
+
 @given(st.floats(-0.3, 0.3), st.integers(30, 3000), st.floats(-1, 1), st.floats(2, 12), st.integers(2, 500), st.floats(1e-5, 0.01))
 def test_more_trials_never_make_a_result_more_certain(
     sr: float, count: int, skew: float, kurtosis: float, trials: int, variance: float
@@ -109,8 +115,9 @@ def test_overfitting_probability_of_pure_noise(seed: int, expected: float) -> No
     assert of.probability_of_overfitting(noise) == pytest.approx(expected, abs=1e-12)
 
 
-def test_overfitting_probability_of_the_two_clear_cases() -> None:
-    noise = np.random.default_rng(0).standard_normal((1000, 100)) * 0.01
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_overfitting_probability_of_the_two_clear_cases(seed: int) -> None:
+    noise = np.random.default_rng(seed).standard_normal((1000, 100)) * 0.01
     skilled = noise.copy()
     skilled[:, :10] += 0.0015
     assert of.probability_of_overfitting(skilled) == 0.0
@@ -149,6 +156,14 @@ def test_cross_validation_from_block_sums_equals_concatenated_blocks(seed: int, 
 def test_the_number_of_splits_is_the_papers() -> None:
     noise = np.random.default_rng(0).standard_normal((320, 3))
     assert [of.cross_validate(noise, blocks).logit.size for blocks in (8, 16)] == [70, 12_870]
+
+
+def test_the_null_distribution_of_the_standard_size() -> None:
+    """quant.md 2.2: N = 100, S = 16, 60 seeds."""
+    noise = (np.random.default_rng(seed).standard_normal((1000, 100)) * 0.01 for seed in range(60))
+    found = np.array([of.probability_of_overfitting(one) for one in noise])
+    assert found.mean() == pytest.approx(0.451, abs=5e-4) and found.std() == pytest.approx(0.148, abs=5e-4)
+    assert np.quantile(found, (0.05, 0.95)) == pytest.approx([0.23, 0.71], abs=5e-3)
 
 
 def test_the_null_distribution_of_small_searches() -> None:

@@ -159,7 +159,8 @@ class TrialRegistry:
     def attempt(self, *, scope: str, recipe: str, span: tuple[int, int], data_version: str, at: int) -> Iterator[Attempt]:
         """Put a run on record before it begins, and its end afterwards: completed with what `finish` got, failed where the body raised.
 
-        A process that dies in between leaves the start, which counts as a trial that failed.
+        A process that dies in between leaves the start, which counts as a trial that failed; so does this one until the body has ended:
+        count afterwards.
         """
         self._append("started", scope, recipe, span, data_version, at)
         attempt = Attempt()
