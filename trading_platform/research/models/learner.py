@@ -105,8 +105,8 @@ class Learner(Protocol):
 class Native(Protocol):
     """A format of trained bytes (a module of this package): what research asks, and its ONNX form for the runner.
 
-    The answer is always the raw score: a return for regressions, log-odds for classifications, a rank score for rankings. Its order and its
-    sign mean the same for all of them, and it needs no function that two runtimes round differently.
+    The answer is always the raw score: a return for regressions, log-odds for classifications, a rank score (of which only the order within
+    a row means something) for rankings. No function that two runtimes round differently stands between the trees and it.
     """
 
     def kind(self, model: bytes) -> str:
