@@ -46,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     lineage.add_argument("--json", action="store_true")
     _feature_actions(command("features", _features, "the catalogue of features, its proofs, and features of any bars file"))
     add_model_actions(command("models", _models, "bundles: where they are, what the ledger says about them, and who decided it"))
+    _tune_actions(command("tune", _tune, "hyper-parameter studies, and which trial of them is in force"))
+    command("tracking", _tracking, "MLflow: what could not be sent").add_argument("action", choices=("sync",))
     return top
 
 
@@ -107,6 +109,30 @@ def _policy_actions(action: Callable[[str, str], argparse.ArgumentParser]) -> No
     shadow.add_argument("--sessions", type=int, default=30, help="how long (default 30)")
     shadow.add_argument("--after", type=date.fromisoformat, help="session before the first (default: the newest with published features)")
     action("history", "every decision about a pipeline's features").add_argument("pipeline", help="daily or intraday")
+
+
+def _tune_actions(tune: argparse.ArgumentParser) -> None:
+    """The actions of `tune`; those that change what is in force name a person and a reason."""
+    actions = tune.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, text: str, plan: bool = False, decision: bool = False) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=text)
+        for option in ("--data", "--home"):
+            sub.add_argument(option, type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        sub.add_argument("pipeline", help="daily or intraday")
+        if plan:
+            sub.add_argument("plan", help="LEARNER-TRIALSxFOLDS-sSEED, such as lightgbm-40x5-s7")
+        if decision:
+            sub.add_argument("--who", required=True, help="who decides")
+            sub.add_argument("--why", required=True, help="the reason, for whoever reads the history")
+        return sub
+
+    action("run", "run a study, or go on with one that was stopped", plan=True)
+    action("list", "every study with what it found").add_argument("--json", action="store_true")
+    action("show", "the trials of a study, the best first", plan=True).add_argument("--json", action="store_true")
+    action("choose", "put a trial's parameters in force", plan=True, decision=True).add_argument("trial", type=int, help="its number")
+    action("default", "back to the parameters of the code", decision=True)
+    action("history", "every decision about a pipeline's parameters").add_argument("--json", action="store_true")
 
 
 def _skew_action(skew: argparse.ArgumentParser) -> None:
@@ -216,6 +242,27 @@ def _skew(given: argparse.Namespace) -> int:
         keep=given.store,
         as_json=given.json,
     )
+
+
+def _tune(given: argparse.Namespace) -> int:
+    from trading_platform.demo import tuning_commands as commands
+
+    settings = settings_of(given)
+    actions: dict[str, Callable[[], int]] = {
+        "run": lambda: commands.run_study(settings, given.pipeline, given.plan),
+        "list": lambda: commands.list_studies(settings, given.pipeline, given.json),
+        "show": lambda: commands.show_study(settings, given.pipeline, given.plan, given.json),
+        "choose": lambda: commands.choose_trial(settings, given.pipeline, given.plan, given.trial, given.who, given.why),
+        "default": lambda: commands.take_default(settings, given.pipeline, given.who, given.why),
+        "history": lambda: commands.history(settings, given.pipeline, given.json),
+    }
+    return actions[given.action]()
+
+
+def _tracking(arguments: argparse.Namespace) -> int:
+    from trading_platform.demo.tuning_commands import sync_tracking
+
+    return sync_tracking(settings_of(arguments))
 
 
 def _models(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 from trading_platform.assets.inputs import Recipe
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.workplace import Workplace
-from trading_platform.config import load_settings
+from trading_platform.config import Settings, load_settings
 from trading_platform.contracts.manifest import UNPARTITIONED
 
 if TYPE_CHECKING:
@@ -125,14 +125,7 @@ class Mlflow(dg.ConfigurableResource):
             session.point_alias(name, stage, registered)
 
     def _session(self) -> "MlflowSession":
-        from trading_platform.registry.mlflow_session import MlflowSession
-
-        settings = self.platform.place.settings
-        os.environ.update(QUIET)  # read by mlflow at its import, which is the next thing to happen
-        settings.mlflow_dir.mkdir(parents=True, exist_ok=True)
-        remote = urlparse(settings.mlflow_tracking_uri).scheme in ("http", "https")  # a server has a place of its own for artifacts
-        artifacts = "" if remote else (settings.mlflow_dir / "artifacts").as_uri()
-        return MlflowSession(settings.mlflow_tracking_uri, EXPERIMENT, artifacts, settings.mlflow_dir / "unsent")
+        return tracking_session(self.platform.place.settings)
 
     def _open_parent(self, context: dg.AssetExecutionContext) -> None:
         """The parent run of a retrain job, opened by dagster-mlflow, once per Dagster run.
@@ -151,6 +144,17 @@ class Mlflow(dg.ConfigurableResource):
         tracking = MlFlow(Parent(context.log, context.run, context.run.run_id, config))
         tracking.set_tag("job", context.run.job_name)
         mlflow.end_run()
+
+
+def tracking_session(settings: Settings) -> "MlflowSession":
+    """A session with the tracking server of some settings, opened on its first use."""
+    from trading_platform.registry.mlflow_session import MlflowSession
+
+    os.environ.update(QUIET)  # read by mlflow at its import, which is the next thing to happen
+    settings.mlflow_dir.mkdir(parents=True, exist_ok=True)
+    remote = urlparse(settings.mlflow_tracking_uri).scheme in ("http", "https")  # a server has a place of its own for artifacts
+    artifacts = "" if remote else (settings.mlflow_dir / "artifacts").as_uri()
+    return MlflowSession(settings.mlflow_tracking_uri, EXPERIMENT, artifacts, settings.mlflow_dir / "unsent")
 
 
 def _user(context: dg.AssetExecutionContext) -> str:

@@ -188,7 +188,7 @@ def publish_study(out: Publication, pipeline: Pipeline, context: dg.AssetExecuti
         run.log_artifact("trials.parquet", timed)
         for plot, png in plots.items():
             run.log_artifact(f"plots/{plot}.png", png)
-    said = {**numbers_of(study, gain), "best_trial": study.best.number, "verdict": verdict(gain), "study": name}
+    said = {**numbers_of(study, gain), "best_trial": study.best.number, "verdict": verdict_of(facts), "study": name}
     return out.result({**said, "parameters": dg.MetadataValue.json(dict(study.best.values)), "warning": warning}, plots, facts)
 
 
@@ -228,13 +228,14 @@ def numbers_of(study: "Study", gain: "Gain") -> dict[str, float]:
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
-def verdict(gain: "Gain") -> str:
-    """What the gain says, in a sentence."""
-    if not gain.difference > 0.0 or not math.isfinite(gain.t):
+def verdict_of(facts: Mapping[str, Any]) -> str:
+    """What the gain of a study says, in a sentence. facts: `numbers_of` at least."""
+    t, noise = facts.get("gain_t"), facts["gain_t_of_noise"]
+    if t is None or not facts["gain"] > 0.0:
         return "no trial is better than no tuning"
-    if gain.t <= gain.t_of_noise:
-        return f"t {gain.t:.2f}: not above what searching alone gives ({gain.t_of_noise:.2f}); keep the parameters you have"
-    return f"t {gain.t:.2f}: above what searching alone gives ({gain.t_of_noise:.2f})"
+    if t <= noise:
+        return f"t {t:.2f}: not above what searching alone gives ({noise:.2f}); keep the parameters you have"
+    return f"t {t:.2f}: above what searching alone gives ({noise:.2f})"
 
 
 def facts_of(study: "Study", gain: "Gain", inner: "InnerFolds") -> dict[str, Any]:
