@@ -63,11 +63,18 @@ def test_a_study_ends_before_the_first_test_row_of_the_whole_walk_forward(world:
     first = tuning.first_fold(DAILY, known).test[0]
     facts = world.manifest("study", KEY).facts
     assert facts["known_until"] < known.labels.t0[first] and facts["span"][1] < known.panel.session[first]
-    inner = tuning.inner_folds(DAILY, known, tuning.plan_of(KEY))
+    inner = tuning.inner_folds(DAILY, known, KEY)
     values = np.where(np.arange(known.panel.shape[0])[:, None] >= first, 9.0, known.labels.values)
-    spoilt = tuning.inner_folds(DAILY, replace(known, labels=replace(known.labels, values=values)), tuning.plan_of(KEY))
+    spoilt = tuning.inner_folds(DAILY, replace(known, labels=replace(known.labels, values=values)), KEY)
     start = dict(tuning.plan_of(KEY).start)
     assert np.array_equal(inner(start, 0).predictions, spoilt(start, 0).predictions)
+    day = np.datetime64(int(known.panel.session[first + 30]), "D")
+    longer = tuning.inner_folds(DAILY, known, f"{KEY}-u{day}")
+    assert longer.rows[0] == inner.rows[0] and inner.rows[-1] < longer.rows[-1] < first + 30
+    assert longer.labels.t1.max() < known.labels.t0[first + 31]
+    for wrong, said in (("2007-13-01", "no date"), ("1999-12-31", "leaves nothing"), (str(day + 900), "leaves nothing")):
+        with pytest.raises(InputError, match=said):
+            tuning.span_of(DAILY, known, f"{KEY}-u{wrong}")
 
 
 def test_a_person_chooses_a_trial_by_its_number_and_it_is_data_of_the_recipe(world: World) -> None:
@@ -81,12 +88,14 @@ def test_a_person_chooses_a_trial_by_its_number_and_it_is_data_of_the_recipe(wor
         tuning.choose(world.instance, world.place, DAILY, KEY, 0, "ann", " ", 1)
     entry = tuning.choose(world.instance, world.place, DAILY, KEY, 0, "ann", "as good as any", 1)
     chosen = tuning.chosen_parameters(world.place, DAILY)
-    assert chosen == {"choice": entry.hash, "learner": "lightgbm", "values": dict(tuning.plan_of(KEY).start)}
+    assert chosen == {
+        "choice": entry.hash,
+        "learner": "lightgbm",
+        "known_until": entry.known_until,
+        "values": dict(tuning.plan_of(KEY).start),
+    }
     assert entry.data_version == world.manifest("study", KEY).data_version
-    assert tuning.chosen_parameters(world.place, DAILY, first_test=entry.known_until + 1) == chosen
-    with pytest.raises(InputError, match="known only after the first test row"):
-        tuning.chosen_parameters(world.place, DAILY, first_test=entry.known_until)
-    run(world, "lightgbm-2x2-s1")  # a newer study changes nothing
+    run(world, "lightgbm-2x3-s1-u2013-06-28")  # a newer study changes nothing
     assert tuning.chosen_parameters(world.place, DAILY) == chosen
     tuning.back_to_default(world.place, DAILY, "bob", "simpler", 2)
     assert tuning.chosen_parameters(world.place, DAILY) == {}

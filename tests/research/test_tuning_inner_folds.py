@@ -10,6 +10,7 @@ from trading_platform.contracts.errors import InputError
 from trading_platform.research.inner_folds import InnerFolds
 from trading_platform.research.labels import forward_return
 from trading_platform.research.splits import walk_forward
+from trading_platform.research.tuning import out_of_sample
 
 NAMES = ("noise", "signal")
 SMALL = {"rounds": 15, "num_leaves": 7, "min_data_in_leaf": 20}
@@ -69,6 +70,27 @@ def test_a_span_too_short_for_folds_or_embargo_is_refused() -> None:
         inner(rows=OUTER.train[:12], embargo=0.9, folds=2)
     with pytest.raises(InputError, match="neighbouring"):
         inner(rows=OUTER.train[::2])
+
+
+def test_a_span_begins_with_its_first_warm_row() -> None:
+    cold = FEATURES.copy()
+    cold[:30] = np.nan
+    found = inner(features=cold)
+    assert np.array_equal(found.rows, np.arange(30, OUTER.train[-1] + 1)) and found.panel.shape[0] == found.rows.size
+    assert np.isfinite(found(SMALL, 0).ic).all()
+    cold[:] = np.nan
+    with pytest.raises(InputError, match="not one of 90 rows"):
+        inner(features=cold)
+
+
+def test_folds_that_test_what_was_tuned_on_are_left_out() -> None:
+    folds = walk_forward(LABELS.t0, LABELS.t1, train=60, test=20, step=20)
+    until = int(LABELS.t1[OUTER.train].max())
+    kept = out_of_sample(folds, LABELS.t0, until)
+    assert 0 < len(kept) < len(folds) and all((LABELS.t0[fold.test] > until).all() for fold in kept)
+    assert out_of_sample(folds, LABELS.t0, int(LABELS.t0[folds[1].test[0]])) == folds[2:]
+    with pytest.raises(InputError, match="test rows that the parameters were tuned on"):
+        out_of_sample(folds, LABELS.t0, int(LABELS.t0[-1]))
 
 
 def test_what_lightgbm_refuses_names_the_values() -> None:

@@ -74,7 +74,7 @@ class Silent:
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Nothing."""
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0, at: int = 0) -> None:
         """Nothing."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:

@@ -1,7 +1,8 @@
 """Hyper-parameter studies of a pipeline: one partition per study, made when somebody asks for it and never by itself (TUNE-01).
 
 The partition's key is the plan, `lightgbm-40x5-s7`: 40 trials on 5 inner folds with seed 7. A study sees the training span of the first
-walk-forward fold and nothing after it, so no test row of the walk-forward is spent on it. Each trial goes into the trial registry.
+walk-forward fold and nothing after it, so no test row of the walk-forward is spent on it; `lightgbm-40x5-s7-u2007-12-31` sees all that was
+known by then, and the walk-forward has to begin later. Each trial goes into the trial registry.
 """
 
 # No postponed annotations here: Dagster reads those of an asset's context as they stand.
@@ -10,6 +11,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Mapping
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     from trading_platform.research.splits import Fold
     from trading_platform.research.tuning import Gain, Study, StudyPlan, TrialResult
 
-KEY = re.compile(r"(?P<learner>[a-z]+)-(?P<trials>[1-9]\d{0,3})x(?P<folds>[2-9]|[1-4]\d)-s(?P<seed>\d{1,6})")
+KEY = re.compile(
+    r"(?P<learner>[a-z]+)-(?P<trials>[1-9]\d{0,3})x(?P<folds>[2-9]|[1-4]\d)-s(?P<seed>\d{1,6})(-u(?P<until>\d{4}-\d{2}-\d{2}))?"
+)
 WORKERS = 2
 STUDY_CODE = (
     "research.tuning",
@@ -72,7 +76,7 @@ def plan_of(key: str) -> "StudyPlan":
     found = KEY.fullmatch(key)
     spaces = {"lightgbm": (LIGHTGBM, Parameters())}
     if found is None or found["learner"] not in spaces:
-        fix = f"write LEARNER-TRIALSxFOLDS-sSEED, such as lightgbm-40x5-s7; learners: {', '.join(spaces)}"
+        fix = f"write LEARNER-TRIALSxFOLDS-sSEED, such as lightgbm-40x5-s7, with -uDATE to look further; learners: {', '.join(spaces)}"
         raise InputError(f"{key!r} is no plan of a study", "partition", fix)
     space, start = spaces[found["learner"]]
     defaults = {name: getattr(start, name) for name in space}
@@ -98,13 +102,39 @@ def first_fold(pipeline: Pipeline, known: TrainingSet) -> "Fold":
     return warm_folds(folds, usable_cells(known.panel, known.features).any(axis=1))[0]
 
 
-def inner_folds(pipeline: Pipeline, known: TrainingSet, plan: "StudyPlan") -> "InnerFolds":
-    """The first fold's training span, split for a plan."""
+def span_of(pipeline: Pipeline, known: TrainingSet, key: str) -> tuple[NDArray[np.int64], int]:
+    """(rows a study sees, first row after them): the first fold's training rows, or all whose label was known by the key's date.
+
+    InputError for a date that is none, or that leaves nothing on one of its sides.
+    """
+    from trading_platform.research.splits import training_rows
+
+    found = KEY.fullmatch(key)
+    if found is None or not found["until"]:
+        outer = first_fold(pipeline, known)
+        return outer.train, int(outer.test[0])
+    try:
+        day = date.fromisoformat(found["until"])
+    except ValueError:
+        raise InputError(f"{found['until']} is no date", f"study {key}", "write it as 2007-12-31") from None
+    at = int(np.searchsorted(known.panel.session, (day - date(1970, 1, 1)).days, side="right"))
+    if not 0 < at < known.panel.shape[0]:
+        days = [str(np.datetime64(int(known.panel.session[row]), "D")) for row in (0, -1)]
+        raise InputError(f"{day} leaves nothing before or after it", f"study {key}", f"choose a session between {days[0]} and {days[1]}")
+    rows = training_rows(known.labels.t0, known.labels.t1, at, at, pipeline.embargo)
+    if not rows.size:
+        raise InputError(f"no label is known by {day}", f"study {key}", "choose a later session")
+    return rows, at
+
+
+def inner_folds(pipeline: Pipeline, known: TrainingSet, key: str) -> "InnerFolds":
+    """The rows that a study sees, split as its plan says."""
     from trading_platform.research.inner_folds import InnerFolds
 
-    outer = first_fold(pipeline, known)
-    until = int(known.labels.t0[outer.test[0]])
-    return InnerFolds(known.panel, known.features, known.names, known.labels, outer.train, until, plan.folds, plan.embargo, SEED)
+    plan = plan_of(key)
+    rows, at = span_of(pipeline, known, key)
+    until = int(known.labels.t0[at])
+    return InnerFolds(known.panel, known.features, known.names, known.labels, rows, until, plan.folds, plan.embargo, SEED)
 
 
 def scope_of(place: Workplace, pipeline: Pipeline) -> str:
@@ -160,7 +190,7 @@ def publish_study(out: Publication, pipeline: Pipeline, context: dg.AssetExecuti
     if not out.holds(pipeline.bars):
         return out.nothing(f"{pipeline.bars} holds no rows")
     known = before_stretch(training_set(out, pipeline))
-    inner = inner_folds(pipeline, known, plan)
+    inner = inner_folds(pipeline, known, out.partition)
     arena = arena_of(out, pipeline, known).rows(int(inner.rows[0]), int(inner.rows[-1]) + 1)
     record = recorder(out, pipeline, plan, inner, arena, created_at(context))
     name = plan.identity({"inputs": out.inputs.hash, "code": out.recipe.code_version})[:32]
@@ -312,20 +342,15 @@ def back_to_default(place: Workplace, pipeline: Pipeline, who: str, why: str, at
     return choices.append(choices.head(), **values)
 
 
-def chosen_parameters(place: Workplace, pipeline: Pipeline, first_test: int | None = None) -> dict[str, Any]:
-    """The values in force for a pipeline's learner, {} for the code's own: data of the recipe that trains with them.
+def chosen_parameters(place: Workplace, pipeline: Pipeline) -> dict[str, Any]:
+    """What is in force for a pipeline, {} for the code's own parameters: data of the recipe that trains with it.
 
-    first_test: UTC ns of the first test row; InputError if the study that chose them saw labels known only then, because that row would
-    not be out of sample.
+    choice: hash of the decision. values: parameters of `learner`. known_until: UTC ns; `research.tuning.out_of_sample` leaves out the folds
+    that test earlier rows.
     """
     from trading_platform.registry.parameter_choices import ParameterChoices
 
     now = ParameterChoices(place.settings.parameter_choices_path).now(pipeline.name)
     if now is None:
         return {}
-    if first_test is not None and now.known_until >= first_test:
-        fix = "test later rows only, or take the choice back: tune default"
-        raise InputError(
-            f"the study {now.study} saw labels that are known only after the first test row", f"parameters of {pipeline.name}", fix
-        )
-    return {"choice": now.hash, "learner": now.learner, "values": dict(now.parameters)}
+    return {"choice": now.hash, "learner": now.learner, "known_until": now.known_until, "values": dict(now.parameters)}

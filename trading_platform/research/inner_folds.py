@@ -22,7 +22,7 @@ WHERE = "research.inner_folds"
 
 
 class InnerFolds:
-    """LightGBM on purged k-fold inside a span of rows; `tuning.Evaluate`.
+    """LightGBM on purged k-fold inside a span of rows, from its first warm row on; `tuning.Evaluate`.
 
     features: float32 (T, S, F) of `panel`, columns named by `names`. rows: int64 (R,) ascending, the training rows of an outer fold. until:
     UTC ns, when the outer test begins: a label of the span that is known only then is refused. Features and labels of the span are copied,
@@ -45,17 +45,20 @@ class InnerFolds:
         if bool(late.any()):
             said = f"{int(late.sum())} of {rows.size} labels are known only when the outer test has begun"
             raise InputError(said, WHERE, "give the training rows of the outer fold")
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        if last - first != rows.size:
-            raise InputError(f"{rows.size} rows spread over {last - first}", WHERE, "give neighbouring rows")
-        self.rows = rows.copy()
+        if bool(np.any(np.diff(rows) != 1)):
+            raise InputError(f"{rows.size} rows spread over {int(rows[-1]) - int(rows[0]) + 1}", WHERE, "give neighbouring rows")
+        warm = rows[usable_cells(panel, features)[rows].any(axis=1)]
+        if not warm.size:
+            raise InputError(f"not one of {rows.size} rows has a cell with all features", WHERE, "read a longer span")
+        self.rows = np.arange(warm[0], rows[-1] + 1)
+        first, last = int(self.rows[0]), int(self.rows[-1]) + 1
         self.panel = panel.rows(first, last)
         self.names = tuple(names)
         self.seed = seed
         self._features = features[first:last].copy()
         cut = {name: getattr(labels, name)[first:last].copy() for name in ("values", "t0", "t1")}
         self.labels = dataclasses.replace(labels, **cut)
-        gap = math.ceil(embargo * rows.size)
+        gap = math.ceil(embargo * self.rows.size)
         self._splits = purged_folds(self.labels.t0, self.labels.t1, folds, 1, gap)
         empty = [number for number, (train, _) in enumerate(self._splits) if train.size <= gap]
         if empty:

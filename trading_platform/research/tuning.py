@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, Trial
 
+    from trading_platform.research.splits import Fold
+
 Array = NDArray[np.float64]
 Value = float | int | str | bool
 STATES = ("complete", "pruned", "failed")
@@ -222,6 +224,17 @@ def gain(plan: StudyPlan, study: Study, evaluate: Evaluate, overlap: int) -> Gai
     paired = paired[np.isfinite(paired)]
     floor = expected_maximum(max(len(study.trials), 1))
     return Gain(float(paired.mean()) if paired.size else math.nan, hac_t(paired, overlap), floor, int(paired.size))
+
+
+def out_of_sample(folds: Sequence[Fold], t0: NDArray[np.int64], known_until: int) -> list[Fold]:
+    """The folds whose test begins when every label that chose the parameters was known; earlier ones would test what was tuned on them.
+
+    t0: int64 (T,) UTC ns, when each row is decided. InputError where no fold is left.
+    """
+    kept = [fold for fold in folds if t0[fold.test[0]] > known_until]
+    if not kept:
+        raise InputError(f"all {len(folds)} folds test rows that the parameters were tuned on", WHERE, "tune on an earlier span")
+    return kept
 
 
 def importance(study: Study) -> dict[str, float]:
