@@ -32,7 +32,7 @@ def expected(suffix: str, bars: str, name: str) -> dict[str, set[str]]:
         f"session_inputs{suffix}": {bars, universe, features},
         alpha: training,
         f"study{suffix}": training,
-        report: {*training, alpha},
+        report: {*training, alpha, f"null_models{suffix}"},
         f"shuffled_labels{suffix}": training,
         f"null_models{suffix}": {*training, alpha, f"shuffled_labels{suffix}"},
         bundle: {*training, report},

@@ -8,7 +8,10 @@ from world import World
 from trading_platform.assets.bring_current import bring_current
 from trading_platform.assets.workplace import Workplace
 from trading_platform.config import load_settings
+from trading_platform.contracts.ledger import LedgerReader
 from trading_platform.definitions import build_definitions
+from trading_platform.registry.ledger import append
+from trading_platform.research.thresholds import Thresholds, change, thresholds_of
 
 
 def metadata(world: World, asset: str) -> dict[str, dg.MetadataValue]:
@@ -48,5 +51,19 @@ def test_a_block_of_refits_is_made_once_counted_and_left_out_when_the_model_is_m
     assert first["shuffled_runs"] == 10 and -0.3 < first["shuffled_95"] < 0.3
     assert world.manifest("shuffled_labels", "00").parameters["deals"] == list(range(10))
     assert materialize(world, ["shuffled_labels", "null_models"], "00") == [("shuffled_labels", False), ("null_models", False)]
+    assert materialize(world, ["walk_forward_report"]) == [("walk_forward_report", True)]
+    assert "null_models" in {record.asset for record in world.manifest("walk_forward_report").inputs}
     assert materialize(world, ["alpha_lightgbm", "null_models"], max_folds=2) == [("alpha_lightgbm", True), ("null_models", True)]
     assert world.manifest("null_models").facts["comparison"]["shuffled_runs"] == 0
+
+
+def test_the_report_is_judged_under_the_thresholds_in_force_and_a_ledger_entry_moves_them(world: World) -> None:
+    def judged() -> str:
+        return str(world.manifest("walk_forward_report").facts["gates"]["thresholds"]["text"])
+
+    assert judged() == Thresholds().hash
+    path, strict = world.settings.ledger_path, thresholds_of({"dsr": 0.99})
+    reader = LedgerReader(path)
+    append(path, reader.head(), **change(Thresholds(), strict, at=1, approvals=["ann", "bob"], reason="more trials a year"))
+    assert materialize(world, ["walk_forward_report"]) == [("walk_forward_report", True)] and judged() == strict.hash
+    assert world.manifest("walk_forward_report").facts["gates"]["seed_trades"]["threshold"] == 100

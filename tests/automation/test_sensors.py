@@ -288,7 +288,7 @@ def test_the_retrain_job_is_everything_between_bars_and_report() -> None:
     job = build_definitions(tracking=False, profile="demo").resolve_job_def("retrain_daily")
     nodes = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
     expected = {"universe", "features_daily", "labels_daily", "session_inputs", "alpha_lightgbm", "walk_forward_report"}
-    assert nodes == {*expected, "feature_drift_daily", "feature_shadow_daily"}
+    assert nodes == {*expected, "feature_drift_daily", "feature_shadow_daily", "null_models"}
     refit = build_definitions(tracking=False, profile="demo").resolve_job_def("refit_daily")
     assert {key.to_user_string() for key in refit.asset_layer.selected_asset_keys} == {"model_bundle", "promotion"}
 

@@ -40,9 +40,9 @@ def build_graph() -> Graph:
     nodes: list[Node] = []
     for pipeline in PIPELINES:
         own = [bars_asset(pipeline), universe_asset(pipeline), features_asset(pipeline, [feature_checks(pipeline)]), labels_asset(pipeline)]
-        own += [inputs_asset(pipeline), alpha_asset(pipeline), walk_forward_asset(pipeline), bundle_asset(pipeline)]
+        own += [inputs_asset(pipeline), alpha_asset(pipeline), shuffled_asset(pipeline), nulls_asset(pipeline)]
+        own += [walk_forward_asset(pipeline), bundle_asset(pipeline)]
         nodes += [*own, study_asset(pipeline), promotion_asset(pipeline, own), drift_asset(pipeline), shadow_asset(pipeline)]
-        nodes += [shuffled_asset(pipeline), nulls_asset(pipeline)]
     nodes += [journal_asset(), parity_asset(), *skew_assets(), report_asset(), *(monitor_asset(pipeline) for pipeline in PIPELINES)]
     nodes += warehouse_assets()
     return Graph({node.recipe.asset: node for node in nodes})

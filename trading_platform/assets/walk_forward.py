@@ -41,9 +41,11 @@ from trading_platform.contracts.panel import Panel
 if TYPE_CHECKING:
     from trading_platform.research.evaluate import Arena, Evaluation, NetResult
     from trading_platform.research.gates import GateResult, Power
+    from trading_platform.research.nulls import NullComparison
     from trading_platform.research.report.attribution import Attribution
     from trading_platform.research.report.findings import Findings
     from trading_platform.research.splits import Fold
+    from trading_platform.research.thresholds import Thresholds
     from trading_platform.research.trials import TrialCount
     from trading_platform.research.walk_forward import WalkForward
 
@@ -65,10 +67,26 @@ def report_recipe(pipeline: Pipeline) -> Recipe:
     """The report is a function of the predictions, what they were made of, the profile's numbers and the windows."""
 
     def parameters(place: Workplace, partition: str) -> Mapping[str, Any]:
-        return {**windows_of(place, pipeline), "profile": place.profile(pipeline).hash}
+        return {**windows_of(place, pipeline), "profile": place.profile(pipeline).hash, "thresholds": thresholds_of(place).hash}
 
-    upstream = {**model_upstream(pipeline), pipeline.asset("alpha_lightgbm"): Reads.WHOLE}
+    upstream = {**model_upstream(pipeline), pipeline.asset("alpha_lightgbm"): Reads.WHOLE, pipeline.asset("null_models"): Reads.WHOLE}
     return Recipe(pipeline.asset("walk_forward_report"), REPORT_CODE, upstream, parameters)
+
+
+def thresholds_of(place: Workplace) -> "Thresholds":
+    """The gates' thresholds in force: the ledger's newest change of them, the defaults before one."""
+    from trading_platform.contracts.ledger import LedgerReader
+    from trading_platform.research.thresholds import in_force
+
+    return in_force(LedgerReader(place.settings.ledger_path).entries())
+
+
+def comparison_of(out: Reader, pipeline: Pipeline) -> "NullComparison | None":
+    """What null_models found, None where it found nothing."""
+    from trading_platform.research.nulls import NullComparison
+
+    told = out.facts(pipeline.asset("null_models")).get("comparison")
+    return None if not told or "model_ic" not in told else NullComparison(**{"random_95": math.nan, "momentum_ic": math.nan, **told})
 
 
 def instruments_of(panel: Panel) -> tuple[Instrument, ...]:
@@ -183,11 +201,12 @@ def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecut
         arena_of(out, pipeline, known),
     )
     net, count, trials = _registered(out, pipeline, known, found, folds, arena, created_at(context))
-    evaluation = evaluate(arena, found, folds, known.labels, count, net=net)
+    limits = thresholds_of(out.place)
+    evaluation = evaluate(arena, found, folds, known.labels, count, net=net, comparison=comparison_of(out, pipeline))
     technical = gates.Technical(leaks_of(out, pipeline, known, folds, net.backtest.fills), None, None, None)
     results = [
         gate
-        for gate in gates.evaluate(technical, evaluation.evidence)
+        for gate in gates.evaluate(technical, evaluation.evidence, limits)
         if gate.name == "leakage" or gate.kind != "technical"  # the others are judged on the bundle
     ]
     warning = warning_of(out, pipeline)
@@ -198,7 +217,7 @@ def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecut
     _write_curves(out, evaluation)
     power = ()
     if pipeline.statistical_power:
-        power = gates.power_table(len(net.returns), pipeline.periods_per_year, max(count.trials, 1), runs=POWER_RUNS)
+        power = gates.power_table(len(net.returns), pipeline.periods_per_year, max(count.trials, 1), limits, runs=POWER_RUNS)
     findings = findings_of(out, pipeline, known, found, folds, arena, evaluation, (results, trials, power, warning))
     page = out.file("page", tear_sheet(findings), ".html")
     metadata = {

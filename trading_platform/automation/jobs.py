@@ -14,7 +14,7 @@ def retrain_job(pipeline: Pipeline) -> UnresolvedAssetJobDefinition:
     """Everything between the bars and the report, drift and shadow run included; bundles and promotions follow per training cutoff."""
     names = [pipeline.asset("universe"), pipeline.features, pipeline.labels]
     names += [drift_asset_name(pipeline), shadow_asset_name(pipeline)]
-    names += [pipeline.asset(name) for name in ("session_inputs", "alpha_lightgbm", "walk_forward_report")]
+    names += [pipeline.asset(name) for name in ("session_inputs", "alpha_lightgbm", "null_models", "walk_forward_report")]
     return dg.define_asset_job(
         f"retrain_{pipeline.name}",
         selection=dg.AssetSelection.assets(*names),

@@ -19,7 +19,7 @@ from trading_platform.contracts.panel import Panel
 from trading_platform.contracts.profile import Profile
 from trading_platform.engine.signals import block_from_alpha
 from trading_platform.market_data.corporate_actions import CorporateAction
-from trading_platform.research import metrics, nulls
+from trading_platform.research import hits, metrics, nulls
 from trading_platform.research.gates import Statistical
 from trading_platform.research.labels import Labels
 from trading_platform.research.splits import Fold
@@ -226,11 +226,13 @@ def evaluate(
     runs: int = 200,
     rivals: Mapping[str, Array] | None = None,
     net: NetResult | None = None,
+    comparison: nulls.NullComparison | None = None,
 ) -> Evaluation:
     """Run the model and everything it is compared with.
 
     shuffled_ics: mean rank ICs of refits on shuffled labels, where they were run. rivals: signals float64 (T, S) to trade beside the model;
-    12-1 momentum is always among them. net: the model's own result, where it was run already.
+    12-1 momentum is always among them. net: the model's own result, where it was run already. comparison: what `null_models` found
+    already, instead of the quick one made here (no net Sharpe ratios of the populations).
     """
     predictions = walk_forward.predictions
     age = model_age(arena.panel, walk_forward.fold, folds)
@@ -239,7 +241,9 @@ def evaluate(
     delays = {rows: net_result(arena, delayed(predictions, rows), age) for rows in DELAYS}
     momentum = nulls.momentum_12_1(arena.panel)
     traded = trade_rivals(arena, predictions, {MOMENTUM: momentum, **(rivals or {})})
-    comparison = _compared(arena.panel, walk_forward, labels, momentum, net, traded.get(MOMENTUM), shuffled_ics, runs)
+    outcome = np.where(arena.panel.member, labels.values, np.nan)
+    if comparison is None:
+        comparison = _compared(arena.panel, walk_forward, outcome, momentum, net, traded.get(MOMENTUM), shuffled_ics, runs)
     evidence = Statistical(
         returns=net.returns,
         stressed=costs[2.0].returns,
@@ -250,6 +254,9 @@ def evaluate(
         nulls=comparison,
         sessions=int(np.count_nonzero(net.exposure)),
         names_left=share_left(arena.panel, net.first),
+        trades=int(net.backtest.fills.size),
+        win_rate=hits.win_rate(net.backtest.fills),
+        accuracy=hits.accuracy(predictions, outcome),
     )
     return Evaluation(net, costs, delays, traded, market_returns(arena.panel, net.first), evidence)
 
@@ -257,7 +264,7 @@ def evaluate(
 def _compared(
     panel: Panel,
     walk_forward: WalkForward,
-    labels: Labels,
+    outcome: Array,
     momentum: Array,
     net: NetResult,
     rival: NetResult | None,
@@ -266,7 +273,6 @@ def _compared(
 ) -> nulls.NullComparison:
     """The model's rank IC and net return beside the nulls'."""
     predictions = walk_forward.predictions
-    outcome = np.where(panel.member, labels.values, np.nan)
     score = np.where(np.isfinite(predictions).any(axis=1, keepdims=True), momentum, np.nan)
     random = nulls.random_signal_ics(predictions, outcome, runs)
     return nulls.NullComparison(
