@@ -113,6 +113,8 @@ def test_a_model_whose_predictions_depend_on_the_batch_fails() -> None:
         ({"nulls": replace(NULLS, intercept_t=1.9)}, "beats_nulls", "failed"),
         ({"nulls": replace(NULLS, shuffled_runs=99)}, "beats_nulls", "not judged"),
         ({"nulls": replace(NULLS, intercept_t=None)}, "beats_nulls", "not judged"),
+        ({"nulls": replace(NULLS, random_95=float("nan"), random_runs=0)}, "beats_nulls", "not judged"),
+        ({"nulls": replace(NULLS, random_95=float("nan"))}, "beats_nulls", "failed"),
         ({"nulls": replace(NULLS, model_sharpe=1.0, shuffled_sharpe_95=1.1)}, "beats_nulls", "failed"),
         ({"nulls": replace(NULLS, model_sharpe=1.0, random_sharpe_95=1.1)}, "beats_nulls", "failed"),
         ({"nulls": replace(NULLS, random_sharpe_95=1.1)}, "beats_nulls", "failed"),

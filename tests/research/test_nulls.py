@@ -82,9 +82,32 @@ def test_one_binned_dataset_serves_every_deal_as_its_own_would() -> None:
             options = SMALL.options(7, y.size)
             alone = native.train(options, native.Dataset(x, y, feature_name=list(names), params=options), SMALL.rounds)
             cells = usable[fold.speaks]
-            np.testing.assert_array_equal(predictions[fold.speaks][cells], alone.predict(made[fold.speaks][cells], num_threads=1))
+            expected = alone.predict(made[fold.speaks][cells], num_threads=1).astype(np.float32)
+            np.testing.assert_array_equal(predictions[fold.speaks][cells], expected)
     spoken = np.isfinite(run(PLACE.panel, made, names, LABELS, FOLDS, SMALL).predictions)
     assert all(np.array_equal(np.isfinite(predictions), spoken) for predictions in found)
+
+
+def test_kept_refits_are_taken_only_for_the_very_same_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[str, bytes] = {}
+
+    class Shelf:
+        def get(self, key: str) -> bytes | None:
+            return kept.get(key)
+
+        def put(self, key: str, model: bytes) -> None:
+            kept[key] = model
+
+    made = features(1.0)
+    given = (PLACE.panel, made, ("a", "b"), LABELS, FOLDS)
+    first = nulls.shuffled_refits(*given, (1, 2), SMALL, store=Shelf())
+    assert len(kept) == len(FOLDS)
+    nulls.shuffled_refits(*given, (1, 3), SMALL, store=Shelf())
+    nulls.shuffled_refits(*given, (1, 2), replace(SMALL, rounds=9), store=Shelf())
+    assert len(kept) == 3 * len(FOLDS)
+    monkeypatch.setattr(nulls, "_fitted", None)
+    again = nulls.shuffled_refits(*given, (1, 2), SMALL, store=Shelf(), workers=1)
+    assert [one.tobytes() for one in again] == [one.tobytes() for one in first]
 
 
 def test_a_model_that_knows_beats_its_refits_on_shuffled_labels_and_one_that_does_not_is_one_of_them() -> None:

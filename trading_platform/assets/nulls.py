@@ -8,6 +8,7 @@ beside others; `null_models` counts the blocks that were made of what the model 
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -82,6 +83,25 @@ def made_of(out: Publication, pipeline: Pipeline) -> str:
     return content_hash([versions, _parameters(out.place, pipeline), shuffled_recipe(pipeline).code_version])
 
 
+class KeptRefits:
+    """Predictions of refits as files of the lake (research.walk_forward.FoldStore): a killed block goes on, changed code refits nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, key: str) -> bytes | None:
+        """The predictions, or None."""
+        path = self.root / f"{key}.f32"
+        return path.read_bytes() if path.is_file() else None
+
+    def put(self, key: str, model: bytes) -> None:
+        """Keep predictions."""
+        from trading_platform.market_data.lake import write_atomically
+
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.root / f"{key}.f32", model)
+
+
 def publish_shuffled(out: Publication, pipeline: Pipeline, context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """Refit the whole walk-forward on the block's deals, trade each as the model is traded."""
     from trading_platform.research import null_models, nulls
@@ -97,7 +117,8 @@ def publish_shuffled(out: Publication, pipeline: Pipeline, context: dg.AssetExec
         if done == total or done % 10 == 0:
             context.log.info(f"fold {done} of {total}, {len(deals)} deals each")
 
-    signals = nulls.shuffled_refits(known.panel, known.features, known.names, known.labels, folds, deals, seed=SEED, progress=progress)
+    given = (known.panel, known.features, known.names, known.labels, folds, deals)
+    signals = nulls.shuffled_refits(*given, seed=SEED, progress=progress, store=KeptRefits(out.place.lake.root / "null-cache"))
     arena = arena_of(out, pipeline, known)
     outcome = null_models.member_outcome(arena, known.labels)
     spoke = np.full(known.panel.shape[0], -1, dtype=np.int64)

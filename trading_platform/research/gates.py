@@ -259,7 +259,7 @@ def _nulls(nulls: NullComparison | None, limits: Thresholds) -> GateResult:
         return _missing("beats_nulls", kind, "the null models were not run")
     text = f"rank IC {nulls.model_ic:.4f}; random signals' 95th percentile {nulls.random_95:.4f}; 12-1 momentum {nulls.momentum_ic:.4f}"
     compared = [
-        ("rank IC", "random signals", nulls.model_ic, nulls.random_95),
+        ("rank IC", "random signals", nulls.model_ic, nulls.random_95 if nulls.random_runs else None),
         ("rank IC", "shuffled labels", nulls.model_ic, nulls.shuffled_95),
     ]
     compared += [("annual net Sharpe ratio", "random signals", nulls.model_sharpe, nulls.random_sharpe_95)]

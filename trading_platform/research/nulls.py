@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from trading_platform.contracts.canonical import content_hash, sha256_hex
 from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.panel import Panel
 from trading_platform.matching.price import attainable_prices
 from trading_platform.research.labels import Labels
 from trading_platform.research.models import lightgbm
 from trading_platform.research.splits import Fold
-from trading_platform.research.walk_forward import training_matrix, usable_cells
+from trading_platform.research.walk_forward import FoldStore, training_matrix, usable_cells
 
+CODE_VERSION = "1"
 Array = NDArray[np.float64]
 DEAL_ROWS = 63  # rows that keep one deal: a quarter, much longer than a label, so that a shuffled label overlaps itself as a real one does
 
@@ -122,12 +125,14 @@ def shuffled_refits(
     seed: int = 7,
     workers: int = 2,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    store: FoldStore | None = None,
 ) -> list[Array]:
     """The walk-forward's canonical predictions, float64 (T, S), once per deal: the model's own refits on labels dealt anew.
 
     One binned Dataset per fold serves every deal, because a deal keeps the cells and changes only whose label lies in which
     (`Dataset.set_label`). deals: seeds of the deals; seed: the model's. Same arguments as `walk_forward.run` otherwise, same folds, same
-    rows. The result does not depend on workers.
+    rows. store: keeps each fold's predictions of these deals by the content of everything that went into them. Predictions are rounded to
+    float32. The result does not depend on workers or on the store.
     """
     chosen, usable = parameters or lightgbm.Parameters(), usable_cells(panel, features)
     dealt = [shuffled_labels(labels, deal, DEAL_ROWS) for deal in deals]
@@ -138,7 +143,14 @@ def shuffled_refits(
         targets = [training_matrix(panel, features, shuffled, fold.train, usable)[1] for shuffled in dealt]
         cells = usable[fold.speaks]
         rows = np.ascontiguousarray(features[fold.speaks][cells])
-        for values, predicted in zip(found, _fitted(x, targets, rows, names, chosen, seed), strict=True):
+        hashes = [sha256_hex(array.tobytes()) for array in (x, rows, *targets)]
+        key = content_hash([CODE_VERSION, version("lightgbm"), chosen, seed, list(names), hashes])
+        kept = None if store is None else store.get(key)
+        if kept is None:
+            kept = np.array(_fitted(x, targets, rows, names, chosen, seed), dtype=np.float32).tobytes()
+            if store is not None:
+                store.put(key, kept)
+        for values, predicted in zip(found, np.frombuffer(kept, np.float32).reshape(len(dealt), -1), strict=True):
             own = np.full(cells.shape, np.nan)
             own[cells] = predicted
             values[fold.speaks] = own
