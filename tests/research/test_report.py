@@ -120,15 +120,17 @@ def test_the_fills_add_up_to_the_engines_own_account_through_a_split() -> None:
     assert held.lots[100 - 30, 2] > 2 * held.lots[99 - 30, 2] > 0 and held.lots[34 - 30, 5] > 5 * held.lots[35 - 30, 5] > 0
 
 
-def test_an_absent_bar_keeps_its_last_price() -> None:
-    place = arena()
+def test_an_absent_bar_keeps_its_last_price_and_a_split_of_it_changes_no_value() -> None:
+    place = arena(splits=(CorporateAction(14_035, "us:S004", 4.0),))
     there = place.panel.present.copy()
-    there[200:203, 4] = False
+    there[34:37, 4] = False
     fields = {name: np.where(there, values, np.nan) for name, values in place.panel.fields.items()}
     holed = replace(place, panel=replace(place.panel, present=there, fields=fields))
-    net = net_result(holed, knowing(place))
+    signal = np.where(there, knowing(place), np.nan)
+    signal[30:, 4] += 1.0
+    net = net_result(holed, signal)
     held = holdings.holdings(holed, net)
-    assert held.lots[171:172].any() and np.isfinite(held.weight).all()
+    assert held.lots[6, 4] == 4 * held.lots[4, 4] > 0
     np.testing.assert_allclose(np.abs(held.weight).sum(axis=1), net.backtest.gross, rtol=1e-12, atol=1e-15)
 
 
@@ -203,13 +205,13 @@ def test_no_regime_but_that_days_market_knows_its_own_session() -> None:
     rng = np.random.default_rng(6)
     market, vix = rng.standard_normal(400) * 0.01, rng.uniform(10, 40, 400)
     before = breakdown.states(market, vix)
-    shocked = market.copy()
-    shocked[300] = -0.5
-    after = breakdown.states(shocked, vix)
-    for family, members in before.items():
-        changed = [t for name in members for t in np.flatnonzero(members[name] != after[family][name])]
-        told = [t for t in changed if t <= 300] if "volatility" not in family else []  # terciles are of the whole span, and say so
-        assert told == ([300, 300] if family == breakdown.MARKET_THAT_DAY and market[300] > 0 else [])
+    windows = [market[t - 63 : t] for t in range(63, 400)]
+    grown, spread = np.array([np.prod(1.0 + w) > 1.0 for w in windows]), np.array([w.std(ddof=1) for w in windows])
+    np.testing.assert_array_equal(before["market over 63 sessions before"]["up"][63:], grown)
+    volatility = before["market volatility over 63 sessions before"]
+    np.testing.assert_array_equal(volatility["stormy"][63:], spread > np.quantile(spread, 2 / 3))
+    trend = before["market over 63 sessions before"]
+    assert not any(mask[:63].any() for mask in (*trend.values(), *volatility.values()))
     parts = breakdown.regimes(market, market, before, 252.0)
     assert sum(p.sessions for p in parts if p.family == breakdown.MARKET_THAT_DAY) == 400
     assert {p.name for p in parts if p.family.startswith("VIX")} == {"low", "middle", "high"}
