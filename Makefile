@@ -5,6 +5,7 @@ READY := .venv/.ready
 DATA ?=
 
 .PHONY: demo test test-long lint dev screenshots peers benchmarks up down clean help
+.PHONY: models-list models-status models-sync models-fetch models-upload-s3 models-clean
 
 help:
 	@echo "make demo [DATA=DIR]  real bars to a traded, explained paper session (DATA: a folder of Parquet bars; default: the boxed data)"
@@ -13,6 +14,8 @@ help:
 	@echo "make dev [DATA=DIR]   the Dagster UI on http://127.0.0.1:3000"
 	@echo "make lint             ruff, import-linter, mypy"
 	@echo "make benchmarks       the feature engine beside its peers, to docs/benchmarks.md (a quiet machine, 12 GB of disk)"
+	@echo "make models-list | models-status | models-clean"
+	@echo "make models-sync | models-fetch MODEL=LABEL | models-upload-s3 MODEL=LABEL, each with URL=s3://bucket/prefix"
 	@echo "make screenshots      the pictures of docs/ (needs Debian's chromium)"
 
 $(READY): pyproject.toml constraints.txt
@@ -49,6 +52,15 @@ peers: $(READY)
 benchmarks: $(READY)
 	-@$(BIN)/python -m benchmarks.peers.install
 	@$(BIN)/python -m benchmarks.all
+
+models-list models-status models-clean: $(READY)
+	@$(BIN)/trading-platform models $(@:models-%=%) $(if $(DATA),--data $(DATA))
+
+models-sync models-fetch: $(READY)
+	@$(BIN)/trading-platform models $(@:models-%=%) $(MODEL) --from $(URL) $(if $(DATA),--data $(DATA))
+
+models-upload-s3: $(READY)
+	@$(BIN)/trading-platform models upload-s3 $(MODEL) --to $(URL) $(if $(DATA),--data $(DATA))
 
 up:
 	docker compose up --build

@@ -104,6 +104,34 @@ def test_live_needs_two_signed_approvals_even_with_every_gate_passed(world: Worl
     assert LedgerReader(path).entries()[-1].stage == "live" and LedgerReader(path).entries()[-1].approvals == ("Ada", "Grace")
 
 
+def test_a_refit_is_compared_with_the_bundle_of_its_recipe_that_is_in_force(world: World) -> None:
+    """The incumbent here is the same model under another version: equal on every count. Without its files it compares as nothing."""
+    from trading_platform.assets.pipelines import DAILY
+    from trading_platform.assets.recipes import recipe_now
+    from trading_platform.registry import ledger
+    from trading_platform.registry.bundle import bundle_prefix, load_bundle, write_bundle
+
+    path, store = world.settings.ledger_path, world.place.store
+    model = load_bundle(store, str(world.manifest("model_bundle", cutoff_of(world)).facts["label"]))
+    config = replace(model.config, version="1")
+    incumbent = write_bundle(store, config, model.onnx, model.golden_input, model.golden_output, {}, "card")
+    said = {"name": config.name, "version": "1", "bundle_id": incumbent, "account": "default", "mode": "paper", "slot": "daily", "at": 1}
+    said |= {"approvals": ("automatic",), "reason": "test", "recipe": recipe_now(world.instance, world.place, DAILY).hash}
+    for stage in ("candidate", "shadow", "paper"):
+        gates = {name: {"passed": True} for name in TECHNICAL_GATES}
+        ledger.promote(path, expected_head=LedgerReader(path).head(), stage=stage, gates=gates, **said)
+
+    def refit() -> str:
+        result = promote(world)
+        assert result.success
+        (event,) = result.asset_materializations_for_node("promotion")
+        return str(event.metadata["refit"].value)
+
+    assert refit() == "inside the envelope over 20 sessions"
+    (store.root / bundle_prefix(config.name, "1") / "model.onnx").write_bytes(b"edited")  # type: ignore[attr-defined]
+    assert "the incumbent cannot be read: model.onnx does not match its sha256" in refit()
+
+
 def test_an_unexplained_difference_in_traded_sessions_stops_promotions(world: World) -> None:
     world.instance.add_dynamic_partitions("sessions", ["default/paper/2014-12-31/1"])
     world.instance.report_runless_asset_event(dg.AssetMaterialization("live_parity", partition="default/paper/2014-12-31/1"))
