@@ -14,6 +14,8 @@ from trading_platform.contracts.errors import InputError, TransientError
 from trading_platform.contracts.ledger import GENESIS, LedgerReader, in_force
 from trading_platform.contracts.model_recipe import Envelope, ModelRecipe, differences
 from trading_platform.registry import approvals, ledger
+from trading_platform.registry.approver_keys import sign
+from trading_platform.registry.promotion_rules import approval_message
 
 
 @pytest.fixture
@@ -66,6 +68,16 @@ def test_a_stranger_a_wrong_key_and_the_machine_do_not_approve(book: LiveLedger,
         book.approve(who, key=key)
 
 
+def test_one_person_stays_one_person_even_in_entries_written_by_hand(book: LiveLedger) -> None:
+    """Bob, who may write the file, signs a second time with another reason and another spelling."""
+    book.approve("Bob")
+    wanted = book.wanted()
+    signature = sign(book.keys["Bob"], approval_message(wanted, "bob", "once more"))
+    said: dict[str, Any] = {"at": 2, "approvals": ("bob",), "reason": "once more", "gates": {}, "signature": signature}
+    ledger.append(book.path, book.head, action="approve", **wanted.subject(), **said)
+    refused(book, "approved: Bob")
+
+
 def test_an_approval_without_a_valid_signature_counts_for_nothing(book: LiveLedger) -> None:
     """Somebody who may write the ledger's file, and holds nobody's key, forges a chained entry."""
     honest = book.approve("Bob")
@@ -107,6 +119,9 @@ def test_enrolment_beyond_the_first_two_needs_somebody_who_is_in(tmp_path: Path)
     book.enrol("Ann")
     with pytest.raises(InputError, match="nobody enrolled vouches for ann"):
         approvals.enrol(book.path, expected_head=book.head, person="ann", key=_other_key(), at=1, reason="a second key of my own")
+    with pytest.raises(InputError, match="nobody enrolled vouches for Ann"):  # a new key needs somebody else, too
+        said: dict[str, Any] = {"person": "Ann", "key": _other_key(), "by": "Ann", "signed_with": book.keys["Ann"]}
+        approvals.enrol(book.path, expected_head=book.head, at=1, reason="rotation", **said)
     with pytest.raises(InputError, match="serves an approver already"):
         approvals.enrol(book.path, expected_head=book.head, person="Ann2", key=_key(book, "Ann"), at=1, reason="twice")
     book.enrol("Bob")
