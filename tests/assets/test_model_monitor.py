@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -43,6 +45,13 @@ def monitor(world: World) -> dict:
     return dict(world.manifest(ASSET).facts)
 
 
+def said(world: World) -> Mapping[str, Any]:
+    """Metadata of the newest materialization."""
+    event = world.instance.get_latest_materialization_event(dg.AssetKey(ASSET))
+    assert event is not None and event.asset_materialization is not None
+    return event.asset_materialization.metadata
+
+
 def passed(world: World, check: str) -> bool:
     key = dg.AssetCheckKey(dg.AssetKey(ASSET), check)
     record = world.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)[0]
@@ -50,9 +59,9 @@ def passed(world: World, check: str) -> bool:
     return bool(record.event.dagster_event.asset_check_evaluation_data.passed)
 
 
-def sessions_after(day: int) -> np.ndarray:
-    """A year of sessions from a day on."""
-    return MarketCalendar().sessions(date_of(day), date_of(day) + timedelta(days=365))
+def sessions_after(day: int, calendar_days: int = 365) -> np.ndarray:
+    """Sessions from a day on."""
+    return MarketCalendar().sessions(date_of(day), date_of(day) + timedelta(days=calendar_days))
 
 
 def trade(path: Path, returns: np.ndarray, first: int) -> list[str]:
@@ -81,8 +90,11 @@ def test_the_watch_from_no_model_over_a_healthy_one_to_one_that_loses(world: Wor
     assert facts["age"] == int(np.searchsorted(sessions_after(trained), newest)) and facts["stale"] is (facts["age"] > 21)
     assert passed(world, "on_course") and passed(world, "fresh") is not facts["stale"]
 
-    promised = pl.read_parquet(world.place.lake.root / world.manifest("walk_forward_report").outputs[0].uri)["model"].to_numpy()
-    rng, spread = np.random.default_rng(3), float(promised.std(ddof=1))
+    assert said(world)["not_watched"].value == "pnl, prediction"  # 46 sessions of walk-forward: too few to say what is normal
+    rng = np.random.default_rng(3)
+    promised, spread = 0.0005 + 0.004 * rng.standard_normal(400), 0.004
+    days = pl.Series("session", sessions_after(day_of(date(2010, 1, 4)), 800)[:400].astype(np.int32)).cast(pl.Date)
+    world.replant("walk_forward_report", "net_returns", lambda frame: pl.DataFrame({"session": days, "model": promised}))
     healthy = promised.mean() + spread * rng.standard_normal(30)
     broken = np.concatenate([healthy, promised.mean() - 3.0 * spread + spread * rng.standard_normal(10)])
     named = trade(world.place.settings.journals_dir / "default-paper.sqlite", broken, day_of(date(2014, 1, 2)))
@@ -97,8 +109,8 @@ def test_the_watch_from_no_model_over_a_healthy_one_to_one_that_loses(world: Wor
     (table,) = [output for output in world.manifest(ASSET).outputs if output.partition == "sessions"]
     frame = pl.read_parquet(world.place.lake.root / table.uri)
     assert frame["net_return"].to_numpy() == pytest.approx(broken, abs=1e-6)  # booked to the cent
-    event = world.instance.get_latest_materialization_event(dg.AssetKey(ASSET))
-    assert event is not None and event.asset_materialization is not None
-    said = event.asset_materialization.metadata
-    assert "| pnl |" in str(said["detectors"].value) and "| 0.33 |" in str(said["detectors"].value) and said["not_watched"].value == ""
-    assert str(said["cusum"].value).startswith("![cusum](data:image/png;base64,")
+    found = said(world)
+    assert "| pnl |" in str(found["detectors"].value) and "| 0.33 |" in str(found["detectors"].value)
+    assert found["not_watched"].value == "prediction"
+    assert str(found["cusum"].value).startswith("![cusum](data:image/png;base64,")
+    assert str(found["triggers"].value).count("| notify |") == 4 and "% of sessions" in str(found["triggers"].value)
