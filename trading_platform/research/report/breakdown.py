@@ -84,10 +84,10 @@ def falls(session: Days, returns: Array, count: int = 5) -> tuple[Fall, ...]:
     ends = np.flatnonzero(below & ~np.concatenate([below[1:], [False]]))
     found = []
     for start, end in zip(starts, ends, strict=True):
-        bottom = start + int(np.argmin(under[start : end + 1]))
+        bottom = int(start) + int(np.argmin(under[start : end + 1]))
         after = int(session[end + 1]) if end + 1 < session.size else None
         length = int(end + (after is not None) - start + 1)
-        found.append(Fall(-float(under[bottom]), int(session[max(start - 1, 0)]), int(session[bottom]), after, length))
+        found.append(Fall(-float(under[bottom]), int(session[max(int(start) - 1, 0)]), int(session[bottom]), after, length))
     return tuple(sorted(found, key=lambda fall: -fall.depth)[:count])
 
 
@@ -105,7 +105,7 @@ class Regime:
     market_annual_return: float
 
 
-def terciles(values: Array) -> tuple[Array, ...]:
+def terciles(values: Array) -> tuple[NDArray[np.bool_], ...]:
     """Masks of the lowest, middle and highest third of the defined values: a description of the whole span, not a rule to trade by."""
     low, high = np.nanquantile(values, [1.0 / 3.0, 2.0 / 3.0])
     defined = np.isfinite(values)
@@ -171,4 +171,4 @@ def at_volatility_of(returns: Array, other: Array) -> Array:
 
 def wealth(returns: Sequence[float] | Array) -> Array:
     """Growth of 1, float64 (D,)."""
-    return np.cumprod(1.0 + np.nan_to_num(np.asarray(returns, dtype=np.float64)))
+    return np.asarray(np.cumprod(1.0 + np.nan_to_num(np.asarray(returns, dtype=np.float64))), dtype=np.float64)

@@ -96,7 +96,7 @@ def equity(found: Findings) -> Figure:
     as_run = {"label": "as run", "method": "restyle", "args": [{"y": [trace["y"] for trace in shown]}]}
     axes = [{"label": kind, "method": "relayout", "args": [{"yaxis.type": kind}]} for kind in ("linear", "log")]
     look = {"type": "buttons", "direction": "right", "xanchor": "left", "yanchor": "top", "y": 0.99, "showactive": True}
-    menus = [{**look, "x": 0.01, "buttons": [as_run, scaled]}, {**look, "x": 0.21, "buttons": axes}]
+    menus = [{**look, "x": 0.01, "buttons": [as_run, scaled]}, {**look, "x": 0.01, "y": 0.89, "buttons": axes}]
     return figure(shown, warning, "growth of 1", height=430, updatemenus=menus)
 
 
@@ -229,10 +229,12 @@ def regimes(found: Findings) -> Figure | None:
     families = list(dict.fromkeys(regime.family for regime in chosen))
     colors = [COLORS[families.index(regime.family) % len(COLORS)] for regime in chosen]
     errors = rounded([2.0 * math.sqrt(found.net.performance.periods_per_year / regime.sessions) for regime in chosen])
-    shown = {"type": "bar", "orientation": "h", "y": [f"{r.family}: {r.name}" for r in chosen], "marker": {"color": colors}}
+    shown: Figure = {"type": "bar", "orientation": "h", "y": [f"{r.family}: {r.name}" for r in chosen], "marker": {"color": colors}}
     shown |= {"x": rounded([r.annual_sharpe for r in chosen]), "error_x": {"type": "data", "array": errors, "color": INK, "thickness": 1.2}}
-    layout = {"showlegend": False, "hovermode": "closest", "height": 110 + 30 * len(chosen)}
-    return figure([shown], found.judgement.warning, "", "annual Sharpe ratio, net", **layout) if chosen else None
+    if not chosen:
+        return None
+    height, x = 110 + 30 * len(chosen), "annual Sharpe ratio, net"
+    return figure([shown], found.judgement.warning, "", x, height, showlegend=False, hovermode="closest")
 
 
 def importance(found: Findings, seen: Attribution) -> Figure:
@@ -247,7 +249,13 @@ def importance(found: Findings, seen: Attribution) -> Figure:
         "colorbar": {"title": {"text": "more of it:<br>+1 raises,<br>-1 lowers"}, "thickness": 12},
     }
     shap = {"type": "bar", "orientation": "h", "y": names, "x": rounded(seen.share[order]), "marker": marker, "name": "mean |SHAP|"}
-    gain = {"type": "scatter", "mode": "markers", "y": names, "x": rounded(found.walk_forward.importance[order]), "name": "split gain"}
+    gain: Figure = {
+        "type": "scatter",
+        "mode": "markers",
+        "y": names,
+        "x": rounded(found.walk_forward.importance[order]),
+        "name": "split gain",
+    }
     gain |= {"marker": {"color": INK, "size": 6, "symbol": "diamond"}}
     x, percent = "share of the whole", {"tickformat": ".0%"}
     return figure([shap, gain], found.judgement.warning, "", x, 120 + 20 * len(names), xaxis=percent, hovermode="closest")

@@ -149,8 +149,8 @@ def _vix_before(arena: Arena, net: NetResult) -> Array | None:
     """VIX known before each traded session: the value of the last row of the session before; None where the panel has none."""
     if "vix" not in arena.panel.fields:
         return None
-    with np.errstate(invalid="ignore"):
-        by_row = np.nanmax(np.where(arena.panel.present, arena.panel.fields["vix"], -np.inf), axis=1)
+    seen = arena.panel.fields["vix"]
+    by_row = np.where(arena.panel.present & np.isfinite(seen), seen, -np.inf).max(axis=1)
     first = np.searchsorted(arena.panel.session, net.session, side="left")
     return np.where((first > 0) & np.isfinite(by_row[first - 1]), by_row[first - 1], np.nan)
 
@@ -158,8 +158,8 @@ def _vix_before(arena: Arena, net: NetResult) -> Array | None:
 def _rivals(evaluation: Evaluation, periods: float) -> tuple[Rival, ...]:
     """The other signals, and the market: equal-weighted, gross, never traded by anybody here."""
     mine = evaluation.net.returns
-    series = [(name, aligned(rival, evaluation.net), rival.turnover, True) for name, rival in evaluation.rivals.items()]
-    series.append(("market, equal weight", evaluation.market, None, False))
+    series: list[tuple[str, Array, Array | None, bool]] = [("equal-weighted market", evaluation.market, None, False)]
+    series[:0] = [(name, aligned(rival, evaluation.net), rival.turnover, True) for name, rival in evaluation.rivals.items()]
     found = []
     for name, returns, turnover, is_net in series:
         both = mine.std() > 1e-15 and returns.std() > 1e-15

@@ -228,7 +228,7 @@ def _model(found: Findings) -> Section | None:
 def _gates(found: Findings) -> Section:
     judged = found.judgement
     colors = {True: "rgba(47,133,90,0.18)", False: "rgba(178,58,72,0.18)", None: ""}
-    rows = [
+    rows: list[list[str | Cell]] = [
         [g.name, g.kind, Cell(g.verdict, colors[g.passed]), _gate_number(g.value), _gate_number(g.threshold), g.text] for g in judged.gates
     ]
     gates = Table(("gate", "kind", "verdict", "value", "threshold", "in words"), rows, numeric=False)
@@ -267,7 +267,7 @@ def verdict(found: Findings) -> str:
     said.append(f"Not passed: {', '.join(open_)}." if open_ else "Every gate passed.")
     better = [rival.name for rival in found.rivals if not rival.intercept_t >= 2.0]
     if better:
-        said.append(f"Beyond {' and '.join(better)} the model has shown nothing: each intercept's t is below 2.")
+        said.append(f"Beyond the returns of {', '.join(better)} the model has shown nothing: each intercept's t is below 2.")
     for row in judged.power:
         if row.annual_sharpe == 1.0:
             said.append(f"A strategy with a true Sharpe ratio of 1 would pass the simulated gates in {row.all:.0%} of such spans.")
