@@ -43,7 +43,7 @@ footer { color: var(--muted); font-size: 0.8rem; padding-bottom: 2rem; overflow-
 
 SCRIPT = """\
 "use strict";
-// Draw a chart when it comes near the screen (or before printing), and let the charts over time zoom together.
+// Draw the charts one after another, from the top, and let the charts over time zoom together.
 const options = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
 let range = null, moving = false;
 
@@ -63,18 +63,21 @@ async function follow(source, event) {
 }
 
 async function draw(chart) {
-  if (chart.classList.contains("drawn")) return;
-  chart.classList.add("drawn");
   const figure = JSON.parse(document.getElementById(chart.id.replace("chart", "data")).textContent);
   await Plotly.newPlot(chart, figure.data, figure.layout, options);
+  chart.classList.add("drawn");
   if (!chart.classList.contains("shared")) return;
   if (range) await zoom(chart);
   chart.on("plotly_relayout", (event) => follow(chart, event));
 }
 
-const watcher = new IntersectionObserver((seen) => {
-  for (const entry of seen) if (entry.isIntersecting) { watcher.unobserve(entry.target); draw(entry.target); }
-}, { rootMargin: "600px" });
-document.querySelectorAll(".chart").forEach((chart) => watcher.observe(chart));
-addEventListener("beforeprint", () => document.querySelectorAll(".chart").forEach(draw));
+async function drawAll() {
+  for (const chart of document.querySelectorAll(".chart")) {
+    await draw(chart);
+    await new Promise((next) => setTimeout(next));
+  }
+  document.documentElement.classList.add("complete");
+}
+
+drawAll();
 """
