@@ -224,6 +224,14 @@ def test_the_effective_number_of_trials_is_that_of_different_bets(groups: int, m
         assert (found.reshape(groups, members) == found.reshape(groups, members)[:, :1]).all()
 
 
+def test_a_chain_of_neighbours_is_not_one_bet() -> None:
+    """Each trial resembles the next, the ends of the chain have nothing in common: single linkage would call all of them one."""
+    steps = np.random.default_rng(5).standard_normal((2000, 23))
+    returns = np.column_stack([steps[:, start : start + 4].sum(axis=1) for start in range(20)])
+    assert of.correlation(returns)[0, 1] > 0.7 and abs(of.correlation(returns)[0, 19]) < 0.1
+    assert 4 <= of.clusters(returns).max() + 1 <= 12
+
+
 def test_correlation_of_trials_on_the_days_that_both_have() -> None:
     rng = np.random.default_rng(2)
     returns = family(rng, 1, 4, 0.6, 400) + 0.5
