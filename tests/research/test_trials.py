@@ -132,9 +132,14 @@ def test_raw_and_effective_numbers_are_counted_and_the_stricter_binds(tmp_path: 
     ratios = [one.mean() / one.std(ddof=1) for one in grouped]
     assert count.effective_variance == pytest.approx(np.var(ratios, ddof=1))
     raw, effective = expected_maximum(22, count.variance), expected_maximum(4, count.effective_variance)
-    assert count.hurdle == max(raw, effective) == raw
-    assert TrialCount(22, 1, 1e-4, 4, 1e-2).hurdle == expected_maximum(4, 1e-2) > expected_maximum(22, 1e-4)
-    assert math.isnan(TrialCount(0, 0, math.nan).hurdle)
+    assert count.hurdle(500) == max(raw, effective) == raw
+    assert TrialCount(22, 1, 1e-3, 4, 1e-2).hurdle(5000) == expected_maximum(4, 1e-2) > expected_maximum(22, 1e-3)
+    assert math.isnan(TrialCount(0, 0, math.nan).hurdle(500)) and math.isnan(count.hurdle(1))
+
+
+def test_a_short_result_among_long_trials_is_judged_by_its_own_luck() -> None:
+    count = TrialCount(10, 0, 1 / 2499, 3, 1 / 2499)
+    assert count.hurdle(250) == expected_maximum(10, 1 / 249) > 3 * count.hurdle(2500) == pytest.approx(3 * expected_maximum(10, 1 / 2499))
 
 
 def test_returns_come_back_to_the_bit_side_by_side(tmp_path: Path) -> None:

@@ -77,16 +77,19 @@ class TrialCount:
     effective: int | None = None
     effective_variance: float | None = None
 
-    @property
-    def hurdle(self) -> float:
+    def hurdle(self, count: int) -> float:
         """Sharpe ratio per period that the best worthless trial is expected to show: by raw or effective N and V, the stricter binds (T30).
 
-        NaN without a completed trial.
+        count: periods of the result that is judged; V is never below 1 / (count - 1), however much longer the other trials were. NaN
+        without a completed trial.
         """
-        raw = expected_maximum(self.trials, self.variance) if self.trials and math.isfinite(self.variance) else math.nan
+        if not self.trials or not math.isfinite(self.variance) or count < 2:
+            return math.nan
+        own = 1.0 / (count - 1)
+        raw = expected_maximum(self.trials, max(self.variance, own))
         if self.effective is None or self.effective_variance is None:
             return raw
-        return max(raw, expected_maximum(self.effective, self.effective_variance))
+        return max(raw, expected_maximum(self.effective, max(self.effective_variance, own)))
 
 
 @dataclass(frozen=True, slots=True)
