@@ -66,7 +66,7 @@ def test_a_label_of_the_span_that_the_outer_test_reaches_is_refused() -> None:
 def test_a_span_too_short_for_folds_or_embargo_is_refused() -> None:
     with pytest.raises(InputError, match="test blocks"):
         inner(folds=91)
-    with pytest.raises(InputError, match="keep no more than the embargo"):
+    with pytest.raises(InputError, match="the embargo is"):
         inner(rows=OUTER.train[:12], embargo=0.9, folds=2)
     with pytest.raises(InputError, match="neighbouring"):
         inner(rows=OUTER.train[::2])

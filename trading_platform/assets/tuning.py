@@ -26,6 +26,7 @@ from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import read_table
 from trading_platform.assets.resources import Mlflow, Platform
+from trading_platform.assets.trials import scope_of
 from trading_platform.assets.walk_forward import arena_of
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.canonical import content_hash
@@ -135,11 +136,6 @@ def inner_folds(pipeline: Pipeline, known: TrainingSet, key: str) -> "InnerFolds
     rows, at = span_of(pipeline, known, key)
     until = int(known.labels.t0[at])
     return InnerFolds(known.panel, known.features, known.names, known.labels, rows, until, plan.folds, plan.embargo, SEED)
-
-
-def scope_of(place: Workplace, pipeline: Pipeline) -> str:
-    """The scope in which this pipeline's trials compete, as `assets.walk_forward` names it (T30)."""
-    return f"us_equity/{place.profile(pipeline).name}/{pipeline.timeframe}x{pipeline.horizon}"
 
 
 def recorder(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
-from numpy.typing import NDArray
 
 from trading_platform.assets.bundles import SIZING, created_at
 from trading_platform.assets.evidence import NOTHING_TO_JUDGE
@@ -32,9 +31,9 @@ from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader
 from trading_platform.assets.resources import Mlflow, Platform
+from trading_platform.assets.trials import scope_of, search_of, told, walk_forward_trial
 from trading_platform.assets.workplace import Workplace
-from trading_platform.contracts.canonical import canonical_bytes, content_hash
-from trading_platform.contracts.errors import TradingError
+from trading_platform.contracts.canonical import canonical_bytes
 from trading_platform.contracts.instruments import Instrument, symbol_of
 from trading_platform.contracts.panel import Panel
 
@@ -57,6 +56,7 @@ REPORT_CODE = (
     "assets.walk_forward",
     "assets.leaks",
     "assets.models",
+    "assets.trials",
     "assets.panels",
     "assets.pipelines",
 )
@@ -155,37 +155,6 @@ def published_walk_forward(out: Reader, pipeline: Pipeline, known: TrainingSet) 
     )
 
 
-def record_trial(
-    out: Publication, pipeline: Pipeline, known: TrainingSet, returns: NDArray[np.float64] | None, at: int, note: str = ""
-) -> "tuple[TrialCount, dict[str, Any]]":
-    """Put the run on record and count its scope: every backtest counts, a refit of the same recipe on the same span once (T30).
-
-    returns: None for a run that failed, with the reason in note; it counts like any other.
-    """
-    from trading_platform.research.models.lightgbm import Parameters
-    from trading_platform.research.trials import TrialRegistry
-
-    registry = TrialRegistry(out.place.settings.trials_path)
-    scope = f"us_equity/{out.place.profile(pipeline).name}/{pipeline.timeframe}x{pipeline.horizon}"
-    facts = out.facts(pipeline.features)
-    recipe = content_hash(
-        {
-            "features": facts["feature_hash"],
-            "label": known.labels.name,
-            "parameters": dataclasses.asdict(Parameters()),
-            "seed": SEED,
-            "windows": {name: value for name, value in windows_of(out.place, pipeline).items() if name != "max_folds"},
-            "profile": out.place.profile(pipeline).hash,
-        }
-    )
-    span = (int(known.panel.session[0]), int(known.panel.session[-1]))
-    version = out.inputs.manifest(pipeline.asset("alpha_lightgbm")).data_version
-    registry.record(scope=scope, recipe=recipe, span=span, data_version=version, at=at, returns=returns, note=note)
-    count = registry.count(scope)
-    counted = {name: value for name, value in dataclasses.asdict(count).items() if math.isfinite(value)}
-    return count, {"scope": scope, "recipe": recipe, **counted, "head": registry.head()}
-
-
 def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecutionContext, mlflow: Mlflow) -> dg.MaterializeResult:
     """Judge the out-of-sample predictions: net of costs, beside the nulls, against every gate; write the page and the plots."""
     from trading_platform.research import gates
@@ -203,6 +172,7 @@ def publish_report(out: Publication, pipeline: Pipeline, context: dg.AssetExecut
     net, count, trials = _registered(out, pipeline, known, found, folds, arena, created_at(context))
     limits = thresholds_of(out.place)
     evaluation = evaluate(arena, found, folds, known.labels, count, net=net, comparison=comparison_of(out, pipeline))
+    evaluation = _searched(out, pipeline, arena, evaluation, limits)
     technical = gates.Technical(leaks_of(out, pipeline, known, folds, net.backtest.fills), None, None, None)
     results = [
         gate
@@ -244,15 +214,31 @@ def _registered(
     arena: "Arena",
     at: int,
 ) -> "tuple[NetResult, TrialCount, dict[str, Any]]":
-    """The model's own backtest and the scope's count with it; a backtest that fails is a trial too (VALD-04)."""
+    """The model's own backtest, on record before it begins, and the scope's count with it: one that fails or dies counts, too (T30)."""
     from trading_platform.research.evaluate import model_age, net_result
+    from trading_platform.research.trials import TrialRegistry
 
-    try:
+    registry, scope = TrialRegistry(out.place.settings.trials_path), scope_of(out.place, pipeline)
+    recipe, version = walk_forward_trial(out, pipeline), out.inputs.manifest(pipeline.asset("alpha_lightgbm")).data_version
+    span = (int(known.panel.session[0]), int(known.panel.session[-1]))
+    with registry.attempt(scope=scope, recipe=recipe, span=span, data_version=version, at=at) as attempt:
         net = net_result(arena, found.predictions, model_age(known.panel, found.fold, folds))
-    except TradingError as error:
-        record_trial(out, pipeline, known, None, at, error.what)
-        raise
-    return net, *record_trial(out, pipeline, known, net.returns, at)
+        attempt.finish(net.returns, net.session)
+    count = registry.count(scope)
+    return net, count, {"scope": scope, "recipe": recipe, **told(count), "head": registry.head()}
+
+
+def _searched(out: Publication, pipeline: Pipeline, arena: "Arena", evaluation: "Evaluation", limits: "Thresholds") -> "Evaluation":
+    """The evidence with what only the whole scope and the fills tell: PBO of the search, capacity beside the capital to be run."""
+    from trading_platform.research.report.holdings import capacity
+    from trading_platform.research.trials import TrialRegistry
+
+    search = search_of(TrialRegistry(out.place.settings.trials_path), scope_of(out.place, pipeline), limits)
+    room = capacity(arena, evaluation.net)
+    evidence = dataclasses.replace(
+        evaluation.evidence, pbo=search, capacity=room if math.isfinite(room) else None, capital=arena.starting_cash
+    )
+    return dataclasses.replace(evaluation, evidence=evidence)
 
 
 def warning_of(out: Reader, pipeline: Pipeline) -> str:

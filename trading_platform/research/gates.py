@@ -216,17 +216,22 @@ def _dsr(evidence: Statistical, seen: metrics.Performance, limits: Thresholds) -
     trials = evidence.trials
     if trials.trials < 1 or not math.isfinite(trials.variance):
         return _missing("dsr", "statistical", "no registered trial: an unregistered backtest cannot be promoted")
-    value = overfitting.deflated_sharpe(seen.sharpe, seen.n_obs, seen.skew, seen.kurtosis_raw, trials.trials, trials.variance)
-    hurdle = overfitting.expected_maximum(trials.trials, trials.variance)
+    hurdle = trials.hurdle(seen.n_obs)
+    value = overfitting.probabilistic_sharpe(seen.sharpe, seen.n_obs, seen.skew, seen.kurtosis_raw, hurdle)
     yearly = hurdle * math.sqrt(evidence.periods)
     needed = overfitting.minimum_track_record(seen.sharpe, hurdle, seen.skew, seen.kurtosis_raw, limits.dsr)
     record = f"{math.ceil(needed)} observations" if math.isfinite(needed) else "none: the result is below it"
     text = (
-        f"DSR {value:.3f} (0.80 is informative) against an annual Sharpe of {yearly:.2f} expected from {trials.trials} worthless trials; "
+        f"DSR {value:.3f} (0.80 is informative) against an annual Sharpe of {yearly:.2f} expected from {_counted(trials)}; "
         f"minimum track record {record} (there are {seen.n_obs}); minimum backtest length for this number of trials "
         f"{overfitting.minimum_backtest_length(trials.trials):.1f} years"
     )
     return _result("dsr", "statistical", value > limits.dsr, value, limits.dsr, text)
+
+
+def _counted(trials: TrialCount) -> str:
+    different = "" if trials.effective is None else f" ({trials.effective} different bets; the stricter count binds)"
+    return f"{trials.trials} worthless trials{different}"
 
 
 def _plausible(seen: metrics.Performance, limits: Thresholds) -> GateResult:

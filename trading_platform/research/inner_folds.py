@@ -60,9 +60,6 @@ class InnerFolds:
         self.labels = dataclasses.replace(labels, **cut)
         gap = math.ceil(embargo * self.rows.size)
         self._splits = purged_folds(self.labels.t0, self.labels.t1, folds, 1, gap)
-        empty = [number for number, (train, _) in enumerate(self._splits) if train.size <= gap]
-        if empty:
-            raise InputError(f"inner folds {empty} keep no more than the embargo's {gap} rows", WHERE, "fewer folds or a longer span")
         self._usable = usable_cells(self.panel, self._features)
 
     def __call__(self, values: Mapping[str, Value], fold: int) -> FoldOutcome:
