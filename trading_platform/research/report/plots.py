@@ -28,6 +28,7 @@ def _figure(title: str, warning: str, rows: int = 1, heights: Sequence[float] = 
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, 1, sharex=True, height_ratios=list(heights), squeeze=False)[:, 0]
     for axis in axes:
+        axis.set_axisbelow(True)
         axis.grid(True, color="#e4e7eb", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(colors=INK, labelsize=8)
@@ -158,8 +159,9 @@ def monthly_returns(seen: Months, title: str, warning: str = "") -> bytes:
 def exposures(timestamp: NDArray[np.int64], seen: Exposures, title: str, warning: str = "") -> bytes:
     """Gross, net and beta at each session's end, and the names held."""
     figure, (top, bottom) = _figure(title, warning, 2, (3.0, 1.0))
-    lines = (("gross", seen.gross, ACCENT), ("net", seen.net, "#5a8f69"), ("beta", seen.beta, "#c77d0a"))
-    for name, values, color in lines:
+    both = [("gross", seen.gross, ACCENT), ("net", seen.net, "#5a8f69")]
+    weights = both if seen.short.any() else [("gross = net, never short", seen.gross, ACCENT)]
+    for name, values, color in (*weights, ("beta", seen.beta, "#c77d0a")):
         top.plot(_days(timestamp), values, label=name, color=color, linewidth=1.0)
     top.set_ylabel("of equity", fontsize=8)
     top.legend(fontsize=8, frameon=False, loc="upper left", ncols=3)
