@@ -11,7 +11,7 @@ import pytest
 from journals import JournalBook
 
 from trading_platform.assets.instance import prepare_instance
-from trading_platform.assets.operational_evidence import counted_sessions, sessions_of
+from trading_platform.assets.operational_evidence import counted_sessions, losses_over_budget, sessions_of
 from trading_platform.assets.pipelines import DAILY
 from trading_platform.assets.workplace import Workplace
 from trading_platform.config import load_settings
@@ -24,8 +24,8 @@ DAY = 16436
 GATES = {name: {"passed": True} for name in ledger.TECHNICAL_GATES}
 
 
-def session(number: int) -> str:
-    return f"desk/paper/day-{number}/1"
+def session(number: int, mode: str = "paper") -> str:
+    return f"desk/{mode}/day-{number}/1"
 
 
 @pytest.fixture
@@ -53,28 +53,30 @@ def instance(place: Workplace) -> Iterator[dg.DagsterInstance]:
         yield found
 
 
-def write(place: Workplace, head: str, event: dict[str, str] | None = None, close_last: bool = True, fee: float = 0.0) -> Path:
+def write(
+    place: Workplace, head: str, event: dict[str, str] | None = None, close_last: bool = True, fee: float = 0.0, mode: str = "paper"
+) -> Path:
     """Session 0 trades another bundle, then the bundle is swapped in; sessions 1 and 2 trade it. 100 AAA bought at 102.05 in session 1."""
-    path = place.settings.journals_dir / "desk-paper.sqlite"
-    book = JournalBook(path)
-    book.opened(session(0), DAY)
-    book.adopted(session(0), 100_000.0)
-    book.row(session(0), DAY, [100.0, 10.0], "d0", 100_000.0, bundles=[OTHER])
-    book.closed(session(0), DAY, 100_000.0, 100_000.0)
-    book.opened(session(1), DAY + 1)
-    book.add(session(1), Kind.SWAP, "alpha_v1", {"label": "alpha_v1", "bundle_id": BUNDLE, "ledger_head": head})
-    book.order(session(1), "o1", "d0", "us:AAA", "buy", 100)
-    book.fill(session(1), "e1", "o1", "us:AAA", "buy", 100, 102.05, DAY + 1)
-    book.row(session(1), DAY + 1, [102.0, 10.0], "d1", 99_995.0, bundles=[BUNDLE])
+    path = place.settings.journals_dir / f"desk-{mode}.sqlite"
+    book, names = JournalBook(path), [session(number, mode) for number in range(3)]
+    book.opened(names[0], DAY)
+    book.adopted(names[0], 100_000.0)
+    book.row(names[0], DAY, [100.0, 10.0], "d0", 100_000.0, bundles=[OTHER])
+    book.closed(names[0], DAY, 100_000.0, 100_000.0)
+    book.opened(names[1], DAY + 1)
+    book.add(names[1], Kind.SWAP, "alpha_v1", {"label": "alpha_v1", "bundle_id": BUNDLE, "ledger_head": head})
+    book.order(names[1], "o1", "d0", "us:AAA", "buy", 100)
+    book.fill(names[1], "e1", "o1", "us:AAA", "buy", 100, 102.05, DAY + 1)
+    book.row(names[1], DAY + 1, [102.0, 10.0], "d1", 99_995.0, bundles=[BUNDLE])
     cash = 100_000.0 - 10_205.0 + fee
-    book.closed(session(1), DAY + 1, 100_000.0 - 5.0, cash)
-    book.opened(session(2), DAY + 2)
-    book.order(session(2), "o2", "d1", "us:BBB", "buy", 100)
+    book.closed(names[1], DAY + 1, 100_000.0 - 5.0, cash)
+    book.opened(names[2], DAY + 2)
+    book.order(names[2], "o2", "d1", "us:BBB", "buy", 100)
     if event is not None:
-        book.add(session(2), Kind.ORDER_EVENT, "o2", {"client_order_id": "o2", **event})
-    book.row(session(2), DAY + 2, [103.0, 10.0], "d2", 100_095.0, bundles=[BUNDLE])
+        book.add(names[2], Kind.ORDER_EVENT, "o2", {"client_order_id": "o2", **event})
+    book.row(names[2], DAY + 2, [103.0, 10.0], "d2", 100_095.0, bundles=[BUNDLE])
     if close_last:
-        book.closed(session(2), DAY + 2, 100_000.0 + 95.0, 100_000.0 - 10_205.0)
+        book.closed(names[2], DAY + 2, 100_000.0 + 95.0, 100_000.0 - 10_205.0)
     return path
 
 
@@ -119,6 +121,22 @@ def test_an_account_that_is_not_the_venues_to_the_cent_is_a_break(place: Workpla
     entries = LedgerReader(place.settings.ledger_path).entries()
     write(place, entries[-1].hash, {"status": "working"}, fee=0.01)
     assert sessions_of(instance, place, DAILY, entries, entries[-1])[0][0].breaks == 1
+
+
+@pytest.mark.parametrize("budget, why", [(4.99, "lost 5.00 of 4.99 at 5% of the capital"), (5.0, "lost 5.00 of 5.00"), (5.01, "")])
+def test_losses_at_the_present_share_reach_the_budget_or_not(
+    place: Workplace, instance: dg.DagsterInstance, budget: float, why: str
+) -> None:
+    """Session 1 loses 5.00; session 2, which won 100.00, is not closed."""
+    path = place.settings.ledger_path
+    assert losses_over_budget(instance, place, DAILY) == ""
+    said: dict[str, Any] = {"name": "alpha", "version": "1", "account": "desk", "mode": "live", "stage": "live", "slot": "daily", "at": 2}
+    said |= {"bundle_id": BUNDLE, "approvals": ("Ann", "Bob"), "reason": "test", "capital_share": 0.05, "loss_budget": budget}
+    entry = ledger.append(path, LedgerReader(path).head(), action="promote", **said)
+    assert losses_over_budget(instance, place, DAILY) == ""
+    write(place, entry.hash, {"status": "working"}, close_last=False, mode="live")
+    found = losses_over_budget(instance, place, DAILY)
+    assert found.startswith(why) and bool(found) == bool(why)
 
 
 def test_without_a_journal_there_is_no_evidence(place: Workplace, instance: dg.DagsterInstance) -> None:

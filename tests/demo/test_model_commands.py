@@ -13,6 +13,7 @@ from trading_platform.cli import main
 from trading_platform.config import load_settings
 from trading_platform.contracts.ledger import LedgerReader
 from trading_platform.contracts.model import ModelConfig
+from trading_platform.demo.doctor import CHECKS
 from trading_platform.registry import bundle, ledger
 from trading_platform.registry.object_store import FileStore
 
@@ -91,11 +92,13 @@ def test_revoking_rolling_back_and_archiving_name_people_and_reasons(shell: Shel
     assert "entry 7: alpha_v2 revoked (default/paper)" in shell("rollback", "--slot", "daily", "--who", "Ann", "--why", "bad fills")
     assert "only alpha_v1 is in force" in shell("rollback", "--slot", "daily", "--who", "Ann", "--why", "again", code=2)
     assert "alpha_v2 has no stage" in shell("revoke", "alpha_v2", "--who", "Ann", "--why", "again", code=2)
+    shell("thresholds", "--who", "Ann", "--why", "an entry about no bundle")
+    assert CHECKS["bundles"](shell.settings) == "2, every sha256 as promoted"
     shell("archive", "alpha_v1", "--who", "Ann", "--why", "superseded")
     assert "no stage for default/live" in shell("revoke", "alpha_v1", "--mode", "live", "--who", "Ann", "--why", "x", code=2)
     last = shell.json("history")[-1]
     assert (last["stage"], last["approvals"], last["reason"]) == ("archived", ["Ann"], "superseded")
-    assert shell.entries()[-2:] == [("revoke", "paper"), ("promote", "archived")]
+    assert shell.entries()[-3:] == [("revoke", "paper"), ("thresholds", ""), ("promote", "archived")]
     assert {row["bundle"]: row["stage"] for row in shell.json("status")} == {"alpha_v1": "archived", "alpha_v2": "revoked"}
 
 

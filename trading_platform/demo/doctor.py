@@ -120,7 +120,8 @@ def _feeds(settings: Settings) -> str:
 
 def _bundles(settings: Settings) -> str:
     store = Workplace(settings).store
-    promoted = {f"{entry.name}_v{entry.version}": entry.bundle_id for entry in LedgerReader(settings.ledger_path).entries()}
+    entries = LedgerReader(settings.ledger_path).entries()
+    promoted = {f"{entry.name}_v{entry.version}": entry.bundle_id for entry in entries if entry.bundle_id}
     found = sorted({*labels(store), *promoted})
     for label in found:
         load_bundle(store, label, promoted.get(label))
