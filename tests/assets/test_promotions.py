@@ -59,6 +59,23 @@ def test_promoting_again_writes_nothing_into_the_ledger(world: World) -> None:
     assert world.settings.ledger_path.read_bytes() == before
 
 
+@pytest.mark.parametrize("file", ["model.onnx", "metadata.json"])
+def test_a_bundle_edited_after_its_checks_is_not_promoted(world: World, file: str) -> None:
+    """The verdict on its integrity is from before the edit, and does not help it."""
+    from trading_platform.contracts.model import parse_label
+    from trading_platform.registry.bundle import bundle_prefix
+
+    label = str(world.manifest("model_bundle", cutoff_of(world)).facts["label"])
+    path = world.place.store.root / bundle_prefix(*parse_label(label)) / file  # type: ignore[attr-defined]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    before = world.settings.ledger_path.read_bytes()
+    result = promote(world)
+    assert not result.success and file in reason(result)
+    assert world.settings.ledger_path.read_bytes() == before
+
+
 def test_an_honest_weak_model_never_reaches_live(world: World) -> None:
     before = world.settings.ledger_path.read_bytes()
     result = promote(world, stage="live", approvals=["Ada", "Grace"], reason="looks good", capital_share=0.05)

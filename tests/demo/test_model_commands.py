@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redis
 
 from trading_platform.cli import main
 from trading_platform.config import load_settings
@@ -16,6 +17,8 @@ from trading_platform.contracts.model import ModelConfig
 from trading_platform.demo.doctor import CHECKS
 from trading_platform.registry import bundle, ledger
 from trading_platform.registry.object_store import FileStore
+from trading_platform.registry.redis_server import RedisServer
+from trading_platform.registry.slots import Slots
 
 GATES = {name: {"passed": True} for name in ledger.TECHNICAL_GATES}
 
@@ -100,6 +103,17 @@ def test_revoking_rolling_back_and_archiving_name_people_and_reasons(shell: Shel
     assert (last["stage"], last["approvals"], last["reason"]) == ("archived", ["Ann"], "superseded")
     assert shell.entries()[-3:] == [("revoke", "paper"), ("thresholds", ""), ("promote", "archived")]
     assert {row["bundle"]: row["stage"] for row in shell.json("status")} == {"alpha_v1": "archived", "alpha_v2": "revoked"}
+
+
+def test_rolling_back_asks_the_runner_for_the_bundle_before(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make(shell.store, "1")
+    to_paper(shell, "1", before)
+    to_paper(shell, "2", make(shell.store, "2"))
+    with RedisServer() as server:
+        monkeypatch.setenv("TRADING_REDIS_URL", server.url)
+        shell("rollback", "--slot", "daily", "--who", "Ann", "--why", "bad fills")
+        with redis.Redis.from_url(server.url) as client:
+            assert Slots(client, "default", "paper").pending("daily") == ("alpha_v1", before)
 
 
 def test_approvers_make_keys_and_vouch_for_each_other(shell: Shell, tmp_path: Path) -> None:

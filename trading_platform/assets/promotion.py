@@ -40,7 +40,18 @@ class PromotionConfig(dg.Config):
     loss_budget: float = 0.0
 
 
-CODE = ("registry.ledger", "registry.promotion_rules", "assets.promotion", "assets.evidence", "assets.refits", "research.refit")
+CODE = (
+    "contracts.model_recipe",
+    "registry.ledger",
+    "registry.promotion_rules",
+    "registry.operational_evidence",
+    "assets.promotion",
+    "assets.evidence",
+    "assets.recipes",
+    "assets.refits",
+    "assets.operational_evidence",
+    "research.refit",
+)
 
 
 def promotion_recipe(pipeline: Pipeline) -> Recipe:
