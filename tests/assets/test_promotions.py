@@ -10,6 +10,7 @@ from world import World
 
 from trading_platform.assets.bring_current import bring_current
 from trading_platform.assets.inputs import latest
+from trading_platform.contracts.canonical import sha256_hex
 from trading_platform.contracts.ledger import LedgerReader
 from trading_platform.registry.ledger import STATISTICAL_GATES, TECHNICAL_GATES
 
@@ -40,6 +41,7 @@ def test_a_bundle_takes_every_stage_to_paper_once(shared_world: World) -> None:
     bundle = shared_world.manifest("model_bundle", cutoff_of(shared_world)).facts["bundle_id"]
     assert [(entry.stage, entry.bundle_id) for entry in entries] == [(stage, bundle) for stage in ("candidate", "shadow", "paper")]
     assert LedgerReader(shared_world.settings.ledger_path).authority(str(bundle), "default", "paper") == entries[-1]
+    assert sha256_hex(shared_world.place.store.get(f"trading-models/{entries[-1].name}/metadata.json")) == bundle
 
 
 def test_every_gate_in_the_ledger_names_the_materialization_it_was_judged_on(shared_world: World) -> None:

@@ -22,7 +22,7 @@ from trading_platform.assets.refits import refit_gate
 from trading_platform.assets.resources import Bundles, Mlflow, Platform
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.errors import InputError
-from trading_platform.contracts.ledger import STAGES, LedgerReader, standing
+from trading_platform.contracts.ledger import STAGES, LedgerReader, in_force, standing
 from trading_platform.contracts.manifest import UNPARTITIONED
 from trading_platform.contracts.model import parse_label
 from trading_platform.contracts.model_recipe import Envelope, ModelRecipe
@@ -156,6 +156,15 @@ def write_ledger(place: Workplace, pipeline: Pipeline, config: PromotionConfig, 
     return LedgerReader(path).head()
 
 
+def write_newest(place: Workplace, store: ObjectStore, wanted: Wanted) -> None:
+    """Put the slot's newest bundle that may trade under the model's plain name (REGY-09); an older one promoted again moves nothing."""
+    from trading_platform.registry.bundle import write_current
+
+    newest = in_force(LedgerReader(place.settings.ledger_path).entries(), wanted.account, wanted.mode, wanted.slot)[-1:]
+    if newest and newest[0].bundle_id == wanted.bundle_id:
+        write_current(store, f"{wanted.name}_v{wanted.version}")
+
+
 def beyond_the_report(
     out: Publication, pipeline: Pipeline, context: dg.AssetExecutionContext, store: ObjectStore, config: PromotionConfig, case: Case
 ) -> dict[str, dict[str, Any]]:
@@ -203,6 +212,7 @@ def publish_promotion(
     case = Case(label, bundle_id, made_by, bound_to(out.place, pipeline, report), gates, created_at(context))
     gates |= beyond_the_report(out, pipeline, context, store, config, case)
     head = write_ledger(out.place, pipeline, config, case)
+    write_newest(out.place, store, case.wanted(out.place, pipeline, config, config.stage))
     mlflow.point_alias(label, config.stage, bundle_id, str(bundle.get("mlflow_run", "")))
     binding = ("statistical", "data", "operational")  # the seed gates are told beside them
     open_ = sorted(name for name, gate in gates.items() if gate.get("kind") in binding and gate.get("passed") is not True)

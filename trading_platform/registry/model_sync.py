@@ -59,7 +59,6 @@ def fetch(remote: ObjectStore, label: str, into: FileStore, bundle_id: str | Non
         moved += _bring(remote, prefix + file, target, promised, progress)
         copied += 1
     write_atomic(into.root / (prefix + METADATA), remote.get(prefix + METADATA), if_absent=False)
-    load_bundle(into, label, found)
     return Transfer(label, found, copied, kept, moved)
 
 
