@@ -48,7 +48,7 @@ def test_each_difference_leaves_the_envelope_by_its_name(changed: np.ndarray, wh
 
 
 def test_a_transition_of_the_whole_book_costs_twice_its_gross() -> None:
-    """Held: one of five names each, none before; leaving one and entering another moves 2 x 0.9 of equity at 2 + 10 x sqrt(0.04) = 4 bps."""
+    """One of five names is held; leaving one and entering another moves 2 x 0.9 of equity, at 2 + 10 x sqrt(0.04) bps."""
     one, other = np.tile([5.0, 4.0, 3.0, 2.0, 1.0], (5, 1)), np.tile([1.0, 4.0, 3.0, 2.0, 5.0], (5, 1))
     rules = dataclasses.replace(PROFILE, strategy=dataclasses.replace(PROFILE.strategy, entry_rank=1.0, exit_rank=0.1))
     found = compare(one, other, np.ones((5, 5), np.bool_), np.arange(5), 5, rules)
