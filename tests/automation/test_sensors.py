@@ -195,15 +195,15 @@ def test_an_event_whose_run_still_goes_on_is_waited_for_and_comes_in_its_turn(in
     seen: list[dg.SensorResult | dg.SkipReason] = []
 
     @dg.asset(deps=["bars_daily"])
-    def later() -> None:
-        seen.append(tick(instance))  # v2 is materialized, its run goes on, its check has not been run
+    def later() -> None:  # v2 is materialized, its run goes on, its check has not been run; v3 has overtaken it
+        bars(instance, "v3")
+        seen.append(tick(instance))
 
     dg.materialize([running, later], instance=instance)
     (during,) = seen
     assert isinstance(during, dg.SensorResult) and keys(during) == ["bars_daily:v1"]
-    newest = instance.fetch_materializations(dg.AssetKey("bars_daily"), limit=1).records[0].storage_id
-    judged(instance, "bars_daily", "prices", newest, True)
-    bars(instance, "v3")
+    waiting = instance.fetch_materializations(dg.AssetKey("bars_daily"), limit=2).records[1].storage_id
+    judged(instance, "bars_daily", "prices", waiting, True)
     assert keys(tick(instance, during.cursor)) == ["bars_daily:v2", "bars_daily:v3"]
 
 
