@@ -62,7 +62,9 @@ def retrain_sensor(pipeline: Pipeline, job: UnresolvedAssetJobDefinition, upstre
     @dg.sensor(name=f"retrain_on_new_{pipeline.bars}", job=job, minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.STOPPED)
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         seen = Seen.of(context.cursor, pipeline.bars)
-        before, requests, reasons = seen.cursor, {}, []
+        before = seen.cursor
+        requests: dict[str, dg.RunRequest] = {}
+        reasons: list[str] = []
         for asset, requests_of in triggers.items():
             made, why = _read(context.instance, rules, seen, asset, requests_of)
             requests |= {str(request.run_key): request for request in made}
