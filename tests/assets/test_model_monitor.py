@@ -15,8 +15,12 @@ from journals import JournalBook
 from world import World
 
 from trading_platform.assets.bring_current import bring_current
-from trading_platform.assets.monitoring import cost_difference
+from trading_platform.assets.monitoring import cost_difference, in_authority
+from trading_platform.assets.workplace import Workplace
 from trading_platform.calendar import MarketCalendar, date_of, day_of
+from trading_platform.config import load_settings
+from trading_platform.contracts.ledger import LedgerReader
+from trading_platform.registry.ledger import append
 
 ASSET = "model_monitor_daily"
 COSTS = {"half_spread_bps": 2.0, "impact_bps": 10.0}
@@ -38,6 +42,29 @@ def test_a_fill_that_cost_what_the_matcher_charges_differs_by_nothing() -> None:
     assert cost_difference(fills(100), volumes(10_000.0), 3.0, COSTS) == pytest.approx(0.0, abs=1e-9)
     assert cost_difference(fills(-100), volumes(10_000.0), 8.0, COSTS) == pytest.approx(5.0)
     assert np.isnan(cost_difference(fills(100).clear(), volumes(1.0), 0.0, COSTS))
+
+
+def test_the_model_watched_is_the_one_that_the_ledger_lets_trade(tmp_path: Path) -> None:
+    place = Workplace(load_settings(home=str(tmp_path), profile="demo"))
+    path, one, two = place.settings.ledger_path, "1" * 64, "2" * 64
+
+    def entry(action: str, bundle_id: str, stage: str = "paper", slot: str = "daily") -> None:
+        named = {"name": "alpha", "version": "1", "account": "default", "mode": "paper", "at": 1, "approvals": ("automatic",)}
+        fields = {**named, "action": action, "bundle_id": bundle_id, "stage": stage, "slot": slot, "reason": "test"}
+        append(path, LedgerReader(path).head(), **fields)
+
+    def watched() -> str:
+        return in_authority(place, "daily", "default", "paper")
+
+    assert watched() == ""
+    entry("promote", one, "shadow")
+    assert watched() == ""
+    entry("promote", one)
+    entry("promote", two)
+    entry("promote", "3" * 64, slot="intraday")
+    assert watched() == two
+    entry("revoke", two)
+    assert watched() == one
 
 
 def monitor(world: World) -> dict:
@@ -82,7 +109,7 @@ def trade(path: Path, returns: np.ndarray, first: int) -> list[str]:
 
 
 def test_the_watch_from_no_model_over_a_healthy_one_to_one_that_loses(world: World) -> None:
-    assert world.manifest(ASSET).facts["empty"] == "no model was promoted yet"  # the world made it before it promoted
+    assert world.manifest(ASSET).facts["empty"] == "no model may trade"  # the world made it before it promoted
     facts = monitor(world)
     assert facts["sessions"] == 0 and facts["alarms"] == [] and facts["model"].startswith("alpha_lightgbm_v")
     trained = world.manifest("model_bundle", sorted(world.manifest("features_daily").facts["cutoffs"])[0]).facts["trained_through"]

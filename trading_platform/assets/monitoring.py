@@ -18,6 +18,7 @@ from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader
 from trading_platform.assets.resources import Platform
 from trading_platform.assets.workplace import Workplace
+from trading_platform.contracts.ledger import LedgerReader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,12 +39,13 @@ def monitor_asset_name(pipeline: Pipeline) -> str:
 
 
 def monitor_recipe(pipeline: Pipeline) -> Recipe:
-    """The watch is a function of what was promised (report, predictions), what traded, which model was promoted, and the newest bar."""
+    """The watch is a function of what was promised (report, predictions), what traded, which model may trade now, and the newest bar."""
 
     def parameters(place: Workplace, partition: str) -> Mapping[str, Any]:
         profile = place.profile(pipeline)
         rules = {name: dataclasses.asdict(getattr(profile, name)) for name in ("costs", "models", "monitor")}
-        return {**rules, "account": pipeline.account(place.settings.account), "mode": place.settings.mode}
+        account, mode = pipeline.account(place.settings.account), place.settings.mode
+        return {**rules, "account": account, "mode": mode, "bundle_id": in_authority(place, pipeline.slot, account, mode)}
 
     whole = dict.fromkeys((pipeline.bars, pipeline.asset("alpha_lightgbm"), pipeline.asset("walk_forward_report")), Reads.WHOLE)
     every = (pipeline.asset("model_bundle"), pipeline.asset("promotion"), "live_journal", "session_report")
@@ -79,15 +81,22 @@ class Lived:
     distance: Floats
 
 
+def in_authority(place: Workplace, slot: str, account: str, mode: str) -> str:
+    """The bundle of the ledger's newest entry that still lets one trade this slot (a rollback's, after a rollback), empty without one."""
+    ledger = LedgerReader(place.settings.ledger_path)
+    for entry in reversed(ledger.entries()):
+        if (entry.slot, entry.account, entry.mode) == (slot, account, mode) and ledger.authority(entry.bundle_id, account, mode) == entry:
+            return entry.bundle_id
+    return ""
+
+
 def promoted_model(out: Reader, pipeline: Pipeline) -> Mapping[str, Any] | None:
-    """Facts of the bundle of the newest training cutoff that was promoted, None where none was."""
-    bundles, promotions = pipeline.asset("model_bundle"), pipeline.asset("promotion")
-    cutoffs = [
-        cutoff
-        for (asset, cutoff), item in out.inputs.upstream.items()
-        if asset == promotions and item.manifest.facts.get("promoted") and (bundles, cutoff) in out.inputs.upstream
-    ]
-    return out.facts(bundles, max(cutoffs)) if cutoffs else None
+    """Facts of the bundle that may trade, None where none may."""
+    bundles, wanted = pipeline.asset("model_bundle"), out.inputs.parameters["bundle_id"]
+    for (asset, _), item in out.inputs.upstream.items():
+        if asset == bundles and wanted and item.manifest.facts.get("bundle_id") == wanted:
+            return item.manifest.facts
+    return None
 
 
 def promise_of(out: Reader, pipeline: Pipeline) -> Promise:
@@ -187,7 +196,7 @@ def publish_monitor(out: Publication, pipeline: Pipeline) -> dg.MaterializeResul
 
     model = promoted_model(out, pipeline)
     if model is None or not out.holds(pipeline.asset("walk_forward_report")):
-        return out.nothing("no model was promoted yet" if model is None else "there is no walk-forward to compare with")
+        return out.nothing("no model may trade" if model is None else "there is no walk-forward to compare with")
     promise = promise_of(out, pipeline)
     rules = out.place.profile(pipeline).monitor
     live, detectors = lived(out, pipeline, promise), detectors_of(promise, rules)
