@@ -280,7 +280,7 @@ def _said(
         "not_watched": ", ".join(unwatched),
         "detectors": dg.MetadataValue.md("\n".join(rows)),
         "triggers": dg.MetadataValue.md("\n".join(keys)),
-        "expected_annual_sharpe": promise.annual_sharpe,
+        **({"expected_annual_sharpe": promise.annual_sharpe} if math.isfinite(promise.annual_sharpe) else {}),
         "events": dg.MetadataValue.json({name: facts[name] for name in ("alarms", "model", "age", "max_age")}),
     }
 
