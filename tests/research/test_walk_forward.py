@@ -170,6 +170,10 @@ def test_the_chain_names_what_was_trained_on_what_and_what_it_said(result: wf.Wa
     assert told[1].tested != result.chain[1].tested and told[1].predicted != result.chain[1].predicted
     taught = wf.run(PANEL, FEATURES, NAMES, replace(LABELS, values=values), FOLDS, SMALL).chain
     assert taught[0] == result.chain[0] and taught[-1].trained != result.chain[-1].trained and taught[-1].link != result.chain[-1].link
+    old = FEATURES.copy()
+    old[FOLDS[0].train[8], :, 1] *= -1.0  # read by the first training only, and yet every later link tells of it
+    known = wf.run(PANEL, old, NAMES, LABELS, FOLDS, SMALL).chain
+    assert all(one.predicted == two.predicted and one.link != two.link for one, two in zip(known[1:], result.chain[1:], strict=True))
     other = wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, seed=8).chain
     assert all(one.trained != two.trained and one.tested == two.tested for one, two in zip(other, result.chain, strict=True))
 
@@ -217,3 +221,12 @@ def test_a_fold_that_nothing_can_be_learned_from_is_refused_and_named() -> None:
         wf.run(PANEL, FEATURES, NAMES, rising, FOLDS, replace(SMALL, objective="binary"))
     with pytest.raises(InputError, match="no candidates"):
         wf.sweep(PANEL, FEATURES, NAMES, LABELS, FOLDS, [])
+
+
+def test_kept_folds_answer_only_for_the_features_they_were_asked_about() -> None:
+    shelf, later = Shelf(), FEATURES.copy()
+    wf.run(PANEL, FEATURES, NAMES, LABELS, FOLDS, SMALL, store=shelf)
+    later[FOLDS[-1].test[-1], :, 1] *= -1.0
+    kept, fresh = (wf.run(PANEL, later, NAMES, LABELS, FOLDS, SMALL, store=store) for store in (shelf, None))
+    np.testing.assert_array_equal(kept.predictions, fresh.predictions)
+    assert kept.reused == len(FOLDS) and kept.chain == fresh.chain

@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cells import NAMES, cells
 
+from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.model import ModelConfig
 from trading_platform.engine.inference import Inference
 from trading_platform.research import export
 from trading_platform.research.models import catalog, lightgbm, linear, xgboost
-from trading_platform.research.models.learner import Learner
+from trading_platform.research.models.learner import Learner, source_hash
 
 LIGHT = lightgbm.Parameters(rounds=30, num_leaves=15, min_data_in_leaf=40)
 SMALL: dict[str, Learner] = {
@@ -128,6 +130,19 @@ def test_one_class_is_refused(name: str) -> None:
         one.train(one.prepare(replace(CELLS, target=np.abs(CELLS.target) + 1e-9)), 7)
     with pytest.raises(InputError, match="zero or below: one class"):
         one.train(one.prepare(replace(CELLS, target=-np.abs(CELLS.target))), 7)
+
+
+def test_a_changed_source_is_another_recipe(tmp_path: Path) -> None:
+    hashes = set()
+    for number, text in enumerate(("a = 1", "a = 2", "a = 1")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "code.py").write_text(text)
+        hashes.add(source_hash(folder))
+    assert len(hashes) == 2
+    for name in ("lightgbm_regression", "ridge"):
+        assert SMALL[name].recipe["code"] == source_hash() != catalog.learner(name).recipe["parameters"]
+        assert content_hash(dict(catalog.learner(name).recipe)) == content_hash(dict(catalog.learner(name).recipe))
 
 
 def test_damaged_bytes_are_refused(trained: dict[str, bytes]) -> None:

@@ -73,6 +73,7 @@ def test_a_ranking_learns_fifths_within_each_row() -> None:
     assert lightgbm.graded(rows).tolist() == [2, 0, 1, 4, 3, 0, 0, 0, 3]
     learner = lightgbm.Trees(replace(SMALL, objective="lambdarank"))
     shifted = replace(CELLS, target=CELLS.target + np.repeat(np.arange(len(CELLS.groups)) * 100.0, CELLS.groups))
+    assert learner.prepare(CELLS).data.get_group().tolist() == CELLS.groups.tolist()
     assert learner.train(learner.prepare(shifted), 1) == learner.train(learner.prepare(CELLS), 1)  # only the order within a row counts
     with pytest.raises(InputError, match="no row has labels to order"):
         learner.prepare(replace(CELLS, target=np.repeat(np.arange(len(CELLS.groups)) * 1.0, CELLS.groups)))

@@ -134,9 +134,9 @@ def check_sum(contributions: Array, predicted: Array) -> Array:
 
 
 @cache
-def source_hash() -> str:
+def source_hash(folder: Path = Path(__file__).parent) -> str:
     """sha256 over the sources of this package: a model kept by content is found again only while the code that made it is the same."""
-    return sha256_hex(b"\0".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+    return sha256_hex(b"\0".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
 
 
 def one_group(rows: int) -> NDArray[np.int64]:
