@@ -70,9 +70,9 @@ class Cells:
         return TrainingRows(np.ascontiguousarray(self.features[rows][cells]), target, self.names, cells.sum(axis=1), weights)
 
     def _refuse_undefined(self, rows: NDArray[np.int64]) -> None:
-        defined = np.isfinite(self.features[rows][self.present[rows]])
-        empty = [name for name, any_ in zip(self.names, defined.any(axis=0), strict=True) if not any_]
-        if defined.size and empty:
+        cells = self.features[rows][self.present[rows]]
+        empty = [name for number, name in enumerate(self.names) if not np.isfinite(cells[:, number]).any()]
+        if cells.size and empty:
             what = f"feature {', '.join(empty)} is undefined in every cell of the training rows"
             raise InputError(what, WHERE, "mend its source, leave it out, or read more rows before the first fold")
 
@@ -91,7 +91,8 @@ class Cells:
     def _learned_row(self, row: int) -> bytes:
         cells = self.learnable[row]
         weights = b"" if self.weights is None else self.weights[row][cells].tobytes()
-        return self.features[row][cells].tobytes() + self.labels.values[row][cells].tobytes() + weights
+        content: bytes = self.features[row][cells].tobytes() + self.labels.values[row][cells].tobytes()
+        return content + weights
 
     @staticmethod
     def _digest(rows: NDArray[np.int64], known: dict[int, bytes], content: Any) -> str:

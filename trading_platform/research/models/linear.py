@@ -150,8 +150,8 @@ def _read(model: bytes) -> _Model:
         found = orjson.loads(model)
         if found["format"] != FORMAT:
             raise CorruptionError(f"not a linear model: format {found['format']!r}", WHERE, "train the fold again")
-        arrays = (np.asarray(found[name], np.float64) for name in ("mean", "scale", "weights", "expected"))
-        return _Model(*arrays, float(found["step"]), float(found["intercept"]), str(found["kind"]))
+        mean, scale, weights, expected = (np.asarray(found[name], np.float64) for name in ("mean", "scale", "weights", "expected"))
+        return _Model(mean, scale, weights, expected, float(found["step"]), float(found["intercept"]), str(found["kind"]))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise CorruptionError(f"not a linear model: {error!r}", WHERE, "train the fold again") from error
 

@@ -198,8 +198,9 @@ def to_onnx(model: bytes, width: int) -> bytes:
         target["nodeids"] += ends
         target["ids"] += [0] * len(ends)
         target["weights"] += [values[index] for index in ends]
-    given = {f"nodes_{name}": found for name, found in nodes.items()} | {f"target_{name}": found for name, found in target.items()}
-    fixed = {"domain": "ai.onnx.ml", "n_targets": 1, "aggregate_function": "SUM", "nodes_modes": modes}
+    given: dict[str, Any] = {f"nodes_{name}": found for name, found in nodes.items()}
+    given |= {f"target_{name}": found for name, found in target.items()}
+    fixed: dict[str, Any] = {"domain": "ai.onnx.ml", "n_targets": 1, "aggregate_function": "SUM", "nodes_modes": modes}
     node = helper.make_node("TreeEnsembleRegressor", ["features"], ["alpha"], **fixed, **given)
     graph = helper.make_graph(
         [node],
