@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trading_platform.assets.bars import read_periods
+from trading_platform.assets.labels import sectors_of
 from trading_platform.assets.models import TrainingSet
 from trading_platform.assets.panels import set_of
 from trading_platform.assets.pipelines import Pipeline
@@ -23,6 +24,7 @@ def leaks_of(out: Reader, pipeline: Pipeline, known: TrainingSet, folds: list[Fo
     """What the leakage checks find. out: a reader of bars, universe and features; fills: of the backtest that is judged."""
     from trading_platform.features.program import Program
     from trading_platform.research import leakage
+    from trading_platform.research.labels import make
 
     chosen = set_of(out, pipeline)
     kept = [chosen.names.index(name) for name in known.names]
@@ -31,7 +33,8 @@ def leaks_of(out: Reader, pipeline: Pipeline, known: TrainingSet, folds: list[Fo
         return np.ascontiguousarray(Program(chosen, panel.instrument_ids).step(panel)[..., kept])
 
     members = members_before(out, pipeline, known.panel)
-    return leakage.check(known.panel, known.features, known.names, known.labels, folds, compute, members, fills=fills)
+    honest = make(known.panel, pipeline.label_rule, sectors_of(out, pipeline, known.panel))
+    return leakage.check(known.panel, known.features, known.names, known.labels, folds, compute, members, honest, fills)
 
 
 def members_before(out: Reader, pipeline: Pipeline, panel: Panel) -> Members:
