@@ -169,14 +169,18 @@ def home_name(data: Path | None) -> str:
     return f"{place.name}-{sha256_hex(os.fsencode(place))[:8]}"
 
 
-def _demo(arguments: argparse.Namespace) -> int:
+def _quiet() -> None:
+    """What Dagster calls beta or preview is listed in docs/libraries.md; a person at a terminal can do nothing about it."""
     import dagster as dg
 
-    from trading_platform.assets.dbt_manifest import ensure_manifest
-
-    # What Dagster calls beta or preview is listed in docs/libraries.md; a person at a terminal can do nothing about it.
     for category in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
         warnings.filterwarnings("ignore", category=category)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from trading_platform.assets.dbt_manifest import ensure_manifest
+
+    _quiet()
     ensure_manifest()
     from trading_platform.demo.run import run_demo
 
@@ -248,6 +252,7 @@ def _tune(given: argparse.Namespace) -> int:
     from trading_platform.demo import tuning_commands as commands
 
     settings = settings_of(given)
+    _quiet()
     actions: dict[str, Callable[[], int]] = {
         "run": lambda: commands.run_study(settings, given.pipeline, given.plan),
         "list": lambda: commands.list_studies(settings, given.pipeline, given.json),

@@ -136,12 +136,22 @@ def test_a_server_that_takes_calls_and_never_answers_delays_the_end_by_its_patie
         released.wait(60.0)
 
     client = session._connected()
-    with session.run("alpha", "all", "dagster-1", {}, patience=0.5) as run:
+    with session.run("alpha", "all", "dagster-1", {}) as run:
+        session._patience = 1.0
         client.log_batch = hang
         run.log_metrics({"ic": 0.1})
         assert asked.wait(30.0)
         run.log_metrics({"ic": 0.2}, step=1)
-    assert not released.is_set() and any("0.5 s" in problem for problem in session.problems)
+    assert not released.is_set() and any("1 s" in problem for problem in session.problems)
     released.set()
     del client.log_batch
     assert session.sync() == Synced(1, 3, 0, ()) and held(client, run.run_id)["points"] == 2
+
+
+def test_a_database_that_cannot_be_opened_delays_a_run_by_its_patience_only(tmp_path: Path) -> None:
+    """MLflow tries such a database for minutes before it gives up."""
+    (tmp_path / "mlflow.db").mkdir()
+    session = MlflowSession(f"sqlite:///{tmp_path}/mlflow.db", "tests", "", tmp_path / "unsent", patience=0.5)
+    with session.run("alpha", "all", "dagster-1", {}) as run:
+        run.log_metrics({"ic": 0.1})
+    assert run.run_id == "" and session.problems == ["connect: no answer within 0.5 s"] and len(session.unsent()) == 1

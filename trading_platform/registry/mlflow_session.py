@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import queue
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +41,7 @@ NAME_TAG = "mlflow.runName"
 USER_TAG = "mlflow.user"
 DAGSTER_TAG = "dagster/run_id"
 PARAM_LENGTH = 6000
-PATIENCE = 30.0  # seconds that the end of a run waits for lines still on their way
+PATIENCE = 30.0  # seconds
 # mlflow's own defaults retry a server that is gone for four minutes per call. Only where nobody has set them.
 BOUNDED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
 
@@ -107,14 +109,15 @@ class MlflowSession:
     """Tracking for one experiment.
 
     tracking_uri: sqlite:///... or a server. artifact_location: folder or s3:// address of the experiment's artifacts, "" for the server's
-    own. unsent: folder for what could not be sent.
+    own. unsent: folder for what could not be sent. patience: seconds that opening and ending a run wait for an answer, at most.
     """
 
-    def __init__(self, tracking_uri: str, experiment: str, artifact_location: str, unsent: Path) -> None:
+    def __init__(self, tracking_uri: str, experiment: str, artifact_location: str, unsent: Path, patience: float = PATIENCE) -> None:
         self._uri = tracking_uri
         self._experiment = experiment
         self._artifacts = artifact_location
         self._unsent = unsent
+        self._patience = patience
         self._client: Any = None
         self._experiment_id = ""
         self.problems: list[str] = []
@@ -129,10 +132,20 @@ class MlflowSession:
             self.problems.append(f"{what}: {type(error).__name__}: {error}")
             return None
 
+    def _within(self, what: str, call: Callable[[], Any]) -> Any:
+        """As `_guarded`, and None after `patience`: MLflow itself tries a database that is gone for minutes."""
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=lambda: answers.put(self._guarded(what, call)), name=f"mlflow {what}", daemon=True).start()
+        try:
+            return answers.get(timeout=self._patience)
+        except queue.Empty:
+            self.problems.append(f"{what}: no answer within {self._patience:g} s")
+            return None
+
     def _connected(self) -> Any:
         """The client, its experiment created once; None where tracking does not answer."""
         if self._client is None:
-            self._client = self._guarded("connect", self._connect)
+            self._client = self._within("connect", self._connect)
         return self._client
 
     def _connect(self) -> Any:
@@ -174,12 +187,10 @@ class MlflowSession:
         return str(known[0].info.run_id) if known else ""
 
     @contextmanager
-    def run(
-        self, asset: str, partition: str, dagster_run_id: str, tags: Mapping[str, str], user: str = "", patience: float = PATIENCE
-    ) -> Iterator[TrackedRun]:
+    def run(self, asset: str, partition: str, dagster_run_id: str, tags: Mapping[str, str], user: str = "") -> Iterator[TrackedRun]:
         """A child run for one asset partition. FINISHED when the block ends, FAILED when it raises (the exception goes on).
 
-        tags: code_version, data_version, git_commit, ...; user: who started it (TUNE-10). patience: seconds the end waits for the server.
+        tags: code_version, data_version, git_commit, ...; user: who started it (TUNE-10).
         """
         client = self._connected()
         outbox = uuid.uuid4().hex
@@ -192,16 +203,16 @@ class MlflowSession:
             **tags,
         }
         own |= {OUTBOX_TAG: outbox} | ({USER_TAG: user} if user else {})
-        run_id = "" if client is None else self._guarded("run", lambda: self._create(client, own)) or ""
+        run_id = "" if client is None else self._within("run", lambda: self._create(client, own)) or ""
         head = {"what": "run", "payload": own, "run": run_id}
         sender = Sender(client if run_id else None, run_id, self._unsent, outbox, head, self.problems)
         tracked = TrackedRun(run_id, sender, self.problems)
         try:
             yield tracked
         except BaseException:
-            tracked.end("FAILED", patience)
+            tracked.end("FAILED", self._patience)
             raise
-        tracked.end("FINISHED", patience)
+        tracked.end("FINISHED", self._patience)
 
     def unsent(self) -> tuple[Path, ...]:
         """The files of runs that wait to be sent."""
@@ -269,7 +280,7 @@ class MlflowSession:
             tags = {"bundle_id": bundle_id, "label": version_label}
             return str(client.create_model_version(name, source, run_id or None, tags=tags).version)
 
-        return "" if client is None else self._guarded("register", write) or ""
+        return "" if client is None else self._within("register", write) or ""
 
     def point_alias(self, name: str, stage: str, version: str) -> None:
         """Move the stage's alias (candidate, shadow, paper, live) to a registered version."""
@@ -277,7 +288,7 @@ class MlflowSession:
             raise InputError(f"unknown stage {stage!r}", "registry.mlflow_session", f"use one of {', '.join(STAGES)}")
         client = self._connected()
         if client is not None:
-            self._guarded("alias", lambda: client.set_registered_model_alias(name, stage, version))
+            self._within("alias", lambda: client.set_registered_model_alias(name, stage, version))
 
     def alias(self, name: str, stage: str) -> tuple[str, str] | None:
         """(version, bundle_id) the alias points to, looked up directly; None where there is none."""
