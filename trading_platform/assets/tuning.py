@@ -202,7 +202,8 @@ def publish_study(out: Publication, pipeline: Pipeline, context: dg.AssetExecuti
     out.table("trials", frame, sort_by=())
     timed = with_seconds(frame, study)
     (settings.studies_dir / f"{name}.parquet").write_bytes(timed)
-    warning = "" if pipeline.statistical_power else "NO POWER"
+    warning = "SURVIVORSHIP BIASED" if out.facts(pipeline.asset("universe")).get("survivorship_biased") else ""  # T33
+    warning = warning or ("" if pipeline.statistical_power else "NO POWER")
     plots = {"history": tuning_plots.history(study, gain, warning), "importance": tuning_plots.shares(weights, warning)}
     facts = facts_of(study, gain, inner)
     with mlflow.session(out, context) as run:

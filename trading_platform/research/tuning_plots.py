@@ -22,6 +22,7 @@ def _figure(title: str, warning: str, height: float) -> tuple[Any, Any]:
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     axis.grid(True, color="#e4e7eb", linewidth=0.6)
+    axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(colors=INK, labelsize=8)
     axis.set_title(title, loc="left", fontsize=10, color=INK)
