@@ -83,7 +83,10 @@ class Binned:
     max_bin: int
 
     def relabelled(self, target: Array) -> Binned:
-        """The same bins under other targets (N,), in memory of their own: what a shuffled-label refit learns from."""
+        """The same bins under other targets (N,), as the trees see them (a return, 0 or 1, a grade), in memory of their own.
+
+        What a shuffled-label refit learns from.
+        """
         if target.shape != (self.rows,) or not bool(np.isfinite(target).all()):
             raise InputError(f"targets {target.shape} for {self.rows} cells", WHERE, "one finite target per cell")
         copy = self.data.subset(list(range(self.rows))).construct()
