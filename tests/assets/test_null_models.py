@@ -10,8 +10,8 @@ from trading_platform.assets.workplace import Workplace
 from trading_platform.config import load_settings
 from trading_platform.contracts.ledger import LedgerReader
 from trading_platform.definitions import build_definitions
-from trading_platform.registry.ledger import append
-from trading_platform.research.thresholds import Thresholds, change, thresholds_of
+from trading_platform.registry.approvals import record_thresholds
+from trading_platform.research.thresholds import Thresholds, thresholds_of
 
 
 def metadata(world: World, asset: str) -> dict[str, dg.MetadataValue]:
@@ -64,6 +64,6 @@ def test_the_report_is_judged_under_the_thresholds_in_force_and_a_ledger_entry_m
     assert judged() == Thresholds().hash
     path, strict = world.settings.ledger_path, thresholds_of({"dsr": 0.99})
     reader = LedgerReader(path)
-    append(path, reader.head(), **change(Thresholds(), strict, at=1, approvals=["ann", "bob"], reason="more trials a year"))
+    record_thresholds(path, expected_head=reader.head(), thresholds=strict, at=1, people=["ann", "bob"], reason="more trials a year")
     assert materialize(world, ["walk_forward_report"]) == [("walk_forward_report", True)] and judged() == strict.hash
     assert world.manifest("walk_forward_report").facts["gates"]["seed_trades"]["threshold"] == 100

@@ -90,12 +90,13 @@ def test_live_needs_two_signed_approvals_even_with_every_gate_passed(world: Worl
 
     from trading_platform.assets.pipelines import DAILY
     from trading_platform.assets.promotion import Case, PromotionConfig, write_ledger
-    from trading_platform.assets.recipes import live_request, recipe_now, thresholds
+    from trading_platform.assets.recipes import live_request, recipe_now
     from trading_platform.contracts.errors import InputError
     from trading_platform.registry import approvals
     from trading_platform.registry.approver_keys import public_key
     from trading_platform.registry.ledger import required_gates
     from trading_platform.registry.promotion_rules import evidence_since
+    from trading_platform.research.thresholds import Thresholds
 
     path = world.settings.ledger_path
 
@@ -107,7 +108,7 @@ def test_live_needs_two_signed_approvals_even_with_every_gate_passed(world: Worl
         approvals.enrol(path, expected_head=head(), person=name, key=public_key(key), at=1, reason="joins")
     recipe = recipe_now(world.instance, world.place, DAILY, author="Ada")
     approvals.register_recipe(path, expected_head=head(), recipe=recipe, at=1, reason="first")
-    approvals.record_thresholds(path, expected_head=head(), thresholds=thresholds(), at=1, who="Ada", reason="first")
+    approvals.record_thresholds(path, expected_head=head(), thresholds=Thresholds(), at=1, people=("Ada", "Zoe"), reason="first")
     wanted = live_request(world.instance, world.place, DAILY, cutoff_of(world), 0.05, 500.0)
     on_paper = evidence_since(LedgerReader(path).entries(), wanted)
     assert on_paper is not None and on_paper.recipe == recipe.hash == wanted.recipe

@@ -95,7 +95,7 @@ def test_revoking_rolling_back_and_archiving_name_people_and_reasons(shell: Shel
     assert "entry 7: alpha_v2 revoked (default/paper)" in shell("rollback", "--slot", "daily", "--who", "Ann", "--why", "bad fills")
     assert "only alpha_v1 is in force" in shell("rollback", "--slot", "daily", "--who", "Ann", "--why", "again", code=2)
     assert "alpha_v2 has no stage" in shell("revoke", "alpha_v2", "--who", "Ann", "--why", "again", code=2)
-    shell("thresholds", "--who", "Ann", "--why", "an entry about no bundle")
+    shell("thresholds", "--who", "Ann", "--second", "Bob", "--why", "an entry about no bundle")
     assert CHECKS["bundles"](shell.settings) == "2, every sha256 as promoted"
     shell("archive", "alpha_v1", "--who", "Ann", "--why", "superseded")
     assert "no stage for default/live" in shell("revoke", "alpha_v1", "--mode", "live", "--who", "Ann", "--why", "x", code=2)
@@ -130,6 +130,6 @@ def test_approvers_make_keys_and_vouch_for_each_other(shell: Shell, tmp_path: Pa
 
 
 def test_thresholds_are_put_in_force_once(shell: Shell) -> None:
-    assert "in force" in shell("thresholds", "--who", "Ann", "--why", "first")
-    assert "nothing is left to do" in shell("thresholds", "--who", "Ann", "--why", "again", code=2)
-    assert "names a person" in shell("thresholds", "--who", " ", "--why", "again", code=2)
+    assert "in force" in shell("thresholds", "--who", "Ann", "--second", "Bob", "--why", "first")
+    assert "nothing is left to do" in shell("thresholds", "--who", "Ann", "--second", "Bob", "--why", "again", code=2)
+    assert "names a person" in shell("thresholds", "--who", " ", "--second", "Bob", "--why", "again", code=2)

@@ -66,7 +66,7 @@ class LiveLedger:
             self.enrol(name)
         self.enrol("Cid", by="Bob", signed_with=self.keys["Bob"])
         approvals.register_recipe(self.path, expected_head=self.head, recipe=recipe(), at=1, reason="first")
-        approvals.record_thresholds(self.path, expected_head=self.head, thresholds=LIMITS, at=1, who="Ann", reason="first")
+        approvals.record_thresholds(self.path, expected_head=self.head, thresholds=LIMITS, at=1, people=("Ann", "Zoe"), reason="first")
         self.to_paper(BUNDLE)
 
     def enrol(self, name: str, **how: Any) -> LedgerEntry:

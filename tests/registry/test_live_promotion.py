@@ -173,11 +173,15 @@ def test_thresholds_change_only_by_an_entry_and_the_change_unmakes_approvals(boo
     looser = {**(book.wanted().bound or {}), "thresholds": "0" * 64}
     refused(book, "thresholds 000000000000 were used", bound=looser)
     old = book.wanted().bound
-    approvals.record_thresholds(book.path, expected_head=book.head, thresholds={"dsr": 0.5}, at=5, who="Ann", reason="too strict")
+    approvals.record_thresholds(
+        book.path, expected_head=book.head, thresholds={"dsr": 0.5}, at=5, people=("Ann", "Zoe"), reason="too strict"
+    )
     refused(book, "were used, .* are in force", bound=old)
     refused(book, "approved: nobody")
     with pytest.raises(InputError, match="are in force"):
-        approvals.record_thresholds(book.path, expected_head=book.head, thresholds={"dsr": 0.5}, at=5, who="Ann", reason="again")
+        approvals.record_thresholds(
+            book.path, expected_head=book.head, thresholds={"dsr": 0.5}, at=5, people=("Ann", "Zoe"), reason="again"
+        )
 
 
 def test_capital_grows_one_step_at_a_time_on_evidence_of_the_present_step(book: LiveLedger) -> None:
@@ -257,7 +261,7 @@ def test_every_word_in_the_ledger_meets_a_stale_head(book: LiveLedger) -> None:
     at: dict[str, Any] = {"expected_head": stale, "at": 1}
     calls = [
         lambda: approvals.register_recipe(book.path, recipe=recipe(horizon=1), reason="another", **at),
-        lambda: approvals.record_thresholds(book.path, thresholds={"dsr": 0.9}, who="Ann", reason="why", **at),
+        lambda: approvals.record_thresholds(book.path, thresholds={"dsr": 0.9}, people=("Ann", "Zoe"), reason="why", **at),
         lambda: approvals.approve(book.path, wanted=book.wanted(), who="Bob", reason="why", signed_with=book.keys["Bob"], **at),
         lambda: ledger.revoke(book.path, bundle_id=BUNDLE, account="demo", mode="paper", approvals=("Bob",), reason="why", **at),
     ]

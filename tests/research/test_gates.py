@@ -9,11 +9,11 @@ import pytest
 
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.ledger import GENESIS, LedgerReader
-from trading_platform.registry import ledger
+from trading_platform.registry.approvals import record_thresholds
 from trading_platform.research import gates
 from trading_platform.research.export import Latency, Parity
 from trading_platform.research.nulls import NullComparison
-from trading_platform.research.thresholds import Thresholds, change, in_force, thresholds_of
+from trading_platform.research.thresholds import Thresholds, changed, in_force, thresholds_of
 from trading_platform.research.trials import TrialCount
 
 RNG = np.random.default_rng(3)
@@ -161,15 +161,17 @@ def test_a_threshold_moves_only_by_a_ledger_entry_of_two_people(tmp_path: Path) 
     assert in_force(LedgerReader(path).entries()) == Thresholds()
     for people, reason in ((["ann"], "r"), (["ann", "Ann "], "r"), (["ann", "automatic"], "r"), (["ann", "bob"], " ")):
         with pytest.raises(InputError):
-            change(Thresholds(), strict, at=1, approvals=people, reason=reason)
-    with pytest.raises(InputError, match="no threshold differs"):
-        change(strict, strict, at=1, approvals=["ann", "bob"], reason="r")
-    entry = ledger.append(path, GENESIS, **change(Thresholds(), strict, at=1, approvals=["ann", "bob"], reason="more trials a year"))
-    assert entry.gates["dsr"] == {"before": 0.95, "threshold": 0.97} and "before" not in entry.gates["pbo"]
+            record_thresholds(path, expected_head=GENESIS, thresholds=strict, at=1, people=people, reason=reason)
+    entry = record_thresholds(path, expected_head=GENESIS, thresholds=strict, at=1, people=["ann", "bob"], reason="more trials a year")
+    assert entry.document is not None and entry.document["dsr"] == 0.97
     assert in_force(LedgerReader(path).entries()) == strict
-    forged = replace(entry, gates={**entry.gates, "dsr": {"threshold": 0.5}})
+    with pytest.raises(InputError, match="are in force"):
+        record_thresholds(path, expected_head=entry.hash, thresholds=strict, at=2, people=["ann", "bob"], reason="again")
     with pytest.raises(CorruptionError, match="under the name"):
-        in_force([forged])
+        in_force([replace(entry, document={**entry.document, "dsr": 0.5})])
+    assert changed(strict, ["dsr=0.95", "null_runs=100"]) == Thresholds()
+    with pytest.raises(InputError, match="gives no number"):
+        changed(strict, ["dsr"])
 
 
 @pytest.mark.parametrize("given", [{"dsrr": 0.9}, {"dsr": "0.9"}, {"dsr": True}, {"null_runs": 99.5}, {"dsr": -1.0}, {"dsr": float("nan")}])

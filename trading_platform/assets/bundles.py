@@ -67,7 +67,9 @@ def bundle_recipe(pipeline: Pipeline) -> Recipe:
 
     def parameters(place: Workplace, partition: str) -> Mapping[str, Any]:
         windows = {"cutoff": partition, "train": pipeline.train, "embargo": pipeline.embargo}
-        return {**windows, "seed": SEED, "model": pipeline.model, "learner": pipeline.learner}
+        recipe = learner_of(place, pipeline).recipe
+        learns = {"learner": recipe["learner"], "parameters": dict(recipe["parameters"])}
+        return {**windows, "seed": SEED, "model": pipeline.model, **learns}
 
     upstream = {**model_upstream(pipeline), pipeline.asset("walk_forward_report"): Reads.WHOLE}
     return Recipe(pipeline.asset("model_bundle"), BUNDLE_CODE, upstream, parameters)
@@ -137,7 +139,7 @@ def publish_bundle(
         raise InputError(
             f"{rows.size} rows have labels before {out.partition}, {pipeline.train} are needed", out.recipe.asset, "read a longer span"
         )
-    native, _ = fit(given.panel, given.features, given.names, given.labels, rows, seed=SEED, learner=learner_of(pipeline))
+    native, _ = fit(given.panel, given.features, given.names, given.labels, rows, seed=SEED, learner=learner_of(out.place, pipeline))
     cells, sizes = parity_cells(given, row)
     exported = export.export(native, config_of(out, pipeline, given, rows), cells, sizes, time.perf_counter_ns)
     report = out.facts(pipeline.asset("walk_forward_report"))

@@ -88,20 +88,26 @@ def before_stretch(given: TrainingSet) -> TrainingSet:
 
 
 def folds_of(place: Workplace, pipeline: Pipeline, known: TrainingSet) -> "list[Fold]":
-    """The folds of the walk-forward whose training rows are mostly warm: the last `max_folds` where the settings limit them."""
+    """The folds whose training rows are mostly warm and whose tests no chosen parameters saw: the last `max_folds` where these are limited."""
+    from trading_platform.registry.parameter_choices import ParameterChoices
     from trading_platform.research.splits import walk_forward, warm_folds
+    from trading_platform.research.tuning import out_of_sample
     from trading_platform.research.walk_forward import usable_cells
 
     folds = walk_forward(known.labels.t0, known.labels.t1, pipeline.train, pipeline.test, pipeline.step, pipeline.embargo)
+    chosen = ParameterChoices(place.settings.parameter_choices_path).now(pipeline.name)
+    folds = folds if chosen is None else out_of_sample(folds, known.labels.t0, chosen.known_until)
     warm = usable_cells(known.panel, known.features).any(axis=1)
     return warm_folds(folds, warm)[-(place.settings.max_folds or 0) :]
 
 
-def learner_of(pipeline: Pipeline) -> "Learner":
-    """What the pipeline trains."""
-    from trading_platform.research.models.catalog import learner
+def learner_of(place: Workplace, pipeline: Pipeline) -> "Learner":
+    """What the pipeline trains: its learner, with the parameters that a named person took from a study, if there is such a choice."""
+    from trading_platform.registry.parameter_choices import ParameterChoices
+    from trading_platform.research.models.catalog import learner, with_parameters
 
-    return learner(pipeline.learner)
+    chosen = ParameterChoices(place.settings.parameter_choices_path).now(pipeline.name)
+    return learner(pipeline.learner) if chosen is None else with_parameters(learner(pipeline.learner), chosen.learner, chosen.parameters)
 
 
 def model_upstream(pipeline: Pipeline) -> dict[str, Reads]:
@@ -111,7 +117,7 @@ def model_upstream(pipeline: Pipeline) -> dict[str, Reads]:
 
 def windows_of(place: Workplace, pipeline: Pipeline) -> Mapping[str, Any]:
     """The settings of the walk-forward, as parameters: windows, seed, and the learner with its own parameters."""
-    settings, recipe = place.settings, learner_of(pipeline).recipe
+    settings, recipe = place.settings, learner_of(place, pipeline).recipe
     kept = {"train": pipeline.train, "test": pipeline.test, "step": pipeline.step, "embargo": pipeline.embargo, "seed": SEED}
     kept |= {"learner": recipe["learner"], "parameters": dict(recipe["parameters"])}
     return {**kept, "max_folds": settings.max_folds or 0, "stretch_rows": settings.stretch_rows}
@@ -140,7 +146,7 @@ def publish_alpha(out: Publication, pipeline: Pipeline, context: dg.AssetExecuti
 
     store = FoldFiles(out.place.lake.root / "fold-cache")
     found = walk_forward.run(
-        known.panel, known.features, known.names, known.labels, folds, None, SEED, progress, store, learner=learner_of(pipeline)
+        known.panel, known.features, known.names, known.labels, folds, None, SEED, progress, store, learner=learner_of(out.place, pipeline)
     )
     _write_predictions(out, known.panel, found)
     _write_folds(out, known, folds, found)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-
 import dagster as dg
 
 from trading_platform.assets.bundles import bundle_recipe
 from trading_platform.assets.inputs import Materialization, latest
+from trading_platform.assets.models import learner_of
 from trading_platform.assets.pipelines import Pipeline
+from trading_platform.assets.trials import thresholds_of
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.canonical import canonical_bytes, content_hash
 from trading_platform.contracts.errors import InputError
@@ -31,9 +30,7 @@ def recipe_of(
     place: Workplace, pipeline: Pipeline, features: Manifest, labels: Manifest, universe: Manifest, author: str = ""
 ) -> ModelRecipe:
     """How the pipeline's bundles are made, from the manifests of what they are made of."""
-    from trading_platform.research.models.lightgbm import Parameters
-
-    profile = place.profile(pipeline)
+    profile, learner = place.profile(pipeline), learner_of(place, pipeline).recipe
     sources = [bundle_recipe(pipeline).code_version, *(made.code_version for made in (features, labels, universe))]
     return ModelRecipe(
         name=pipeline.model,
@@ -41,11 +38,11 @@ def recipe_of(
         code_version=content_hash(sources),
         feature_set=str(features.facts["feature_set"]),
         feature_hash=str(features.facts["feature_hash"]),
-        label=str(labels.facts["name"]),
+        label=str(labels.facts["rule"]),
         horizon=pipeline.horizon,
         universe=canonical_bytes(profile.universe).decode(),
-        learner="lightgbm",
-        parameters=dataclasses.asdict(Parameters()),
+        learner=str(learner["learner"]),
+        parameters=dict(learner["parameters"]),
         training_rows=pipeline.train,
         embargo=pipeline.embargo,
         refit_every=pipeline.step,
@@ -65,14 +62,7 @@ def recipe_now(instance: dg.DagsterInstance, place: Workplace, pipeline: Pipelin
 
 def bound_to(place: Workplace, pipeline: Pipeline, report: Manifest) -> dict[str, str]:
     """Hashes of the report that was read, of every number that decisions depend on, and of the gates' thresholds."""
-    return {"report": report.data_version, "config": place.profile(pipeline).hash, "thresholds": content_hash(thresholds())}
-
-
-def thresholds() -> Mapping[str, object]:
-    """The gates' limits as the code has them."""
-    from trading_platform.research.gates import Thresholds
-
-    return dataclasses.asdict(Thresholds())
+    return {"report": report.data_version, "config": place.profile(pipeline).hash, "thresholds": thresholds_of(place).hash}
 
 
 def live_request(

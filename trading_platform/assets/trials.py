@@ -39,6 +39,14 @@ def walk_forward_trial(out: Reader, pipeline: Pipeline) -> str:
     return content_hash(made_of)
 
 
+def thresholds_of(place: Workplace) -> Thresholds:
+    """The gates' thresholds in force: the ledger's newest change of them, the defaults before one."""
+    from trading_platform.contracts.ledger import LedgerReader
+    from trading_platform.research.thresholds import in_force
+
+    return in_force(LedgerReader(place.settings.ledger_path).entries())
+
+
 def told(count: TrialCount) -> dict[str, Any]:
     """A count as plain values; what is undefined is left out."""
     values: Mapping[str, float | None] = dataclasses.asdict(count)

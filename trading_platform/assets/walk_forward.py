@@ -31,7 +31,7 @@ from trading_platform.assets.pipelines import Pipeline
 from trading_platform.assets.publish import Publication
 from trading_platform.assets.reading import Reader
 from trading_platform.assets.resources import Mlflow, Platform
-from trading_platform.assets.trials import scope_of, search_of, told, walk_forward_trial
+from trading_platform.assets.trials import scope_of, search_of, thresholds_of, told, walk_forward_trial
 from trading_platform.assets.workplace import Workplace
 from trading_platform.contracts.canonical import canonical_bytes
 from trading_platform.contracts.instruments import Instrument, symbol_of
@@ -71,14 +71,6 @@ def report_recipe(pipeline: Pipeline) -> Recipe:
 
     upstream = {**model_upstream(pipeline), pipeline.asset("alpha_lightgbm"): Reads.WHOLE, pipeline.asset("null_models"): Reads.WHOLE}
     return Recipe(pipeline.asset("walk_forward_report"), REPORT_CODE, upstream, parameters)
-
-
-def thresholds_of(place: Workplace) -> "Thresholds":
-    """The gates' thresholds in force: the ledger's newest change of them, the defaults before one."""
-    from trading_platform.contracts.ledger import LedgerReader
-    from trading_platform.research.thresholds import in_force
-
-    return in_force(LedgerReader(place.settings.ledger_path).entries())
 
 
 def comparison_of(out: Reader, pipeline: Pipeline) -> "NullComparison | None":

@@ -48,9 +48,10 @@ def _decide(settings: Settings, given: argparse.Namespace) -> list[LedgerEntry]:
         who: dict[str, Any] = {"person": given.who, "key": given.public_key, "by": given.by, "signed_with": key}
         return [approvals.enrol(path, **who, reason=given.why, **head)]
     if given.action == "thresholds":
-        from trading_platform.assets.recipes import thresholds
+        from trading_platform.research.thresholds import changed, in_force
 
-        return [approvals.record_thresholds(path, thresholds=thresholds(), who=given.who, reason=given.why, **head)]
+        wanted = changed(in_force(LedgerReader(path).entries()), given.set)
+        return [approvals.record_thresholds(path, thresholds=wanted, people=(given.who, given.second), reason=given.why, **head)]
     if given.action in ("recipe", "approve", "step-down"):
         return _of_pipeline(settings, given, head)
     account, mode = given.account or settings.account, given.mode or settings.mode

@@ -5,7 +5,7 @@ Each function appends one entry by compare-and-swap on the head, or raises Input
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from trading_platform.registry.promotion_rules import AUTOMATIC, Wanted
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+PEOPLE = 2  # who must agree to other thresholds
 ON_TRUST = 2  # the first approvers are enrolled by whoever may write the ledger; each later one needs an enrolled person's signature
 _NO_MOVE: dict[str, Any] = dict.fromkeys(("name", "version", "bundle_id", "account", "mode", "stage", "slot"), "")
 
@@ -42,14 +43,19 @@ def register_recipe(path: Path, *, expected_head: str, recipe: ModelRecipe, at: 
     return append(path, expected_head, action="recipe", **said, recipe=recipe.hash, document=recipe.document())
 
 
-def record_thresholds(path: Path, *, expected_head: str, thresholds: Any, at: int, who: str, reason: str) -> LedgerEntry:
-    """Put the gates' limits in force (a plain mapping or a dataclass of them). InputError where they are in force already."""
+def record_thresholds(path: Path, *, expected_head: str, thresholds: Any, at: int, people: Sequence[str], reason: str) -> LedgerEntry:
+    """Put the gates' limits in force (a plain mapping or a dataclass of them): a gate that one person can move is no gate.
+
+    InputError for fewer than two different people, without a reason, or where these limits are in force already.
+    """
     path, where = Path(path), str(path)
-    person, digest = _person(who, reason, where), content_hash(thresholds)
+    named, digest = tuple(_person(person, reason, where) for person in people), content_hash(thresholds)
+    if len({person.casefold() for person in named}) < PEOPLE:
+        raise InputError(f"thresholds need {PEOPLE} different people, got {', '.join(named) or 'nobody'}", where, "let another one agree")
     if rules.thresholds_in(LedgerReader(path).entries()) == digest:
         raise InputError(f"the thresholds {digest[:12]} are in force", where, "nothing is left to do")
     plain: Mapping[str, Any] = parse(canonical_bytes(thresholds))
-    said: dict[str, Any] = {**_NO_MOVE, "at": at, "approvals": (person,), "reason": reason}
+    said: dict[str, Any] = {**_NO_MOVE, "at": at, "approvals": named, "reason": reason}
     return append(path, expected_head, action="thresholds", **said, bound={"thresholds": digest}, document=plain)
 
 

@@ -5,16 +5,14 @@ A judgement names the hash of the thresholds it used (`gates.evaluate`), so a th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
 
 from trading_platform.contracts.canonical import content_hash
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.ledger import LedgerEntry
 
-ACTION = "thresholds"  # LedgerEntry.action of a change
-PEOPLE = 2
+ACTION = "thresholds"  # LedgerEntry.action of a change, and the name of the hash it is bound to
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,18 @@ class Thresholds:
         return content_hash(asdict(self))
 
 
+def changed(before: Thresholds, words: Iterable[str]) -> Thresholds:
+    """`before` with some values replaced, written NAME=VALUE. InputError for words that do not say that."""
+    given: dict[str, float] = asdict(before)
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            given[name] = float(value)
+        except ValueError:
+            raise InputError(f"{word!r} gives no number", "research.thresholds", "write NAME=VALUE, such as dsr=0.97") from None
+    return thresholds_of(given)
+
+
 def thresholds_of(given: Mapping[str, float]) -> Thresholds:
     """The defaults with some of them replaced. InputError for a name that is no threshold or a value that is no number of its kind."""
     kinds = {field.name: type(getattr(Thresholds(), field.name)) for field in fields(Thresholds)}
@@ -72,53 +82,19 @@ def thresholds_of(given: Mapping[str, float]) -> Thresholds:
     return replace(Thresholds(), **{name: kinds[name](value) for name, value in given.items()})
 
 
-def change(before: Thresholds, after: Thresholds, *, at: int, approvals: Sequence[str], reason: str) -> dict[str, Any]:
-    """The fields of the ledger entry that puts `after` in force, for `registry.ledger.append`. at: UTC ns.
-
-    Two different people and a reason, as for a promotion to live: a gate that one person can move is no gate. Raises InputError.
-    """
-    people = tuple(dict.fromkeys(person.strip() for person in approvals if person.strip()))
-    if len({person.casefold() for person in people} - {"automatic"}) < PEOPLE:
-        raise InputError(
-            f"a threshold needs {PEOPLE} different people, got {', '.join(people) or 'nobody'}",
-            "research.thresholds",
-            "let a second person approve",
-        )
-    if not reason.strip():
-        raise InputError("a threshold is changed for a reason", "research.thresholds", "say why")
-    old, new = asdict(before), asdict(after)
-    if old == new:
-        raise InputError("no threshold differs", "research.thresholds", "change one, or leave the ledger alone")
-    told = {name: {"threshold": value} | ({"before": old[name]} if old[name] != value else {}) for name, value in new.items()}
-    nowhere = dict.fromkeys(("account", "mode", "stage", "slot"), "")
-    return {
-        "action": ACTION,
-        "name": "gates",
-        "version": after.hash[:12],
-        "bundle_id": after.hash,
-        **nowhere,
-        "at": at,
-        "approvals": people,
-        "reason": reason.strip(),
-        "gates": told,
-    }
-
-
 def in_force(entries: Iterable[LedgerEntry]) -> Thresholds:
-    """The thresholds of the ledger's newest change, the defaults before the first one.
+    """The thresholds of the ledger's newest change (`registry.approvals.record_thresholds`), the defaults before the first one.
 
-    CorruptionError where an entry's values do not have the hash that the entry names.
+    CorruptionError where an entry's values do not have the hash that the entry is bound to.
     """
     newest = None
     for entry in entries:
         newest = entry if entry.action == ACTION else newest
     if newest is None:
         return Thresholds()
-    found = thresholds_of({name: told["threshold"] for name, told in newest.gates.items()})
-    if found.hash != newest.bundle_id:
-        raise CorruptionError(
-            f"thresholds {found.hash[:12]} under the name {newest.bundle_id[:12]}",
-            f"ledger entry {newest.seq}",
-            "this code has other thresholds than the entry knew: put them in force anew, with two people and a reason",
-        )
+    found, named = thresholds_of(newest.document or {}), (newest.bound or {}).get(ACTION, "")
+    if found.hash != named:
+        what = f"thresholds {found.hash[:12]} under the name {named[:12]}"
+        fix = "this code has other thresholds than the entry knew: put them in force anew, with two people and a reason"
+        raise CorruptionError(what, f"ledger entry {newest.seq}", fix)
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from dataclasses import fields, replace
+from typing import Any, cast
 
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.research.models import lightgbm, linear, xgboost
@@ -26,6 +27,19 @@ def learner(name: str) -> Learner:
     if name not in LEARNERS:
         raise InputError(f"no learner {name!r}", "research.models.catalog", f"use one of {', '.join(LEARNERS)}")
     return LEARNERS[name]()
+
+
+def with_parameters(one: Learner, kind: str, parameters: Mapping[str, Any]) -> Learner:
+    """The learner with some of its parameters replaced. kind: the library they were tuned for (the start of the learner's name).
+
+    InputError for another library's learner, or a name that is no parameter of it.
+    """
+    if not one.name.startswith(kind) or not isinstance(one, lightgbm.Trees):
+        raise InputError(f"parameters of {kind} for a {one.name}", "research.models.catalog", "take the choice back: tune default")
+    unknown = sorted(set(parameters) - {field.name for field in fields(one.parameters)})
+    if unknown:
+        raise InputError(f"{one.name} has no parameter {', '.join(unknown)}", "research.models.catalog", "choose a trial of a newer study")
+    return replace(one, parameters=replace(one.parameters, **parameters))
 
 
 def native(model: bytes) -> Native:
