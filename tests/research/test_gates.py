@@ -9,6 +9,7 @@ import pytest
 
 from trading_platform.contracts.errors import CorruptionError, InputError
 from trading_platform.contracts.ledger import GENESIS, LedgerReader
+from trading_platform.registry import ledger
 from trading_platform.registry.approvals import record_thresholds
 from trading_platform.research import gates
 from trading_platform.research.export import Latency, Parity

@@ -88,7 +88,7 @@ def before_stretch(given: TrainingSet) -> TrainingSet:
 
 
 def folds_of(place: Workplace, pipeline: Pipeline, known: TrainingSet) -> "list[Fold]":
-    """The folds whose training rows are mostly warm and whose tests no chosen parameters saw: the last `max_folds` where these are limited."""
+    """The folds with mostly warm training rows and tests that no chosen parameters saw: the last `max_folds` where there is a limit."""
     from trading_platform.registry.parameter_choices import ParameterChoices
     from trading_platform.research.splits import walk_forward, warm_folds
     from trading_platform.research.tuning import out_of_sample

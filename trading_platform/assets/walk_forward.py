@@ -20,6 +20,7 @@ from trading_platform.assets.models import (
     TrainingSet,
     before_stretch,
     folds_of,
+    learner_of,
     model_upstream,
     predictions_array,
     training_set,
@@ -266,20 +267,20 @@ def findings_of(
     identity = Identity(pipeline.model, pipeline.name, pipeline.timeframe, known.labels.name, made_of)
     judgement = Judgement(results, scope, power, warning)
     sectors = sector_names(sectors_of(out, pipeline))
-    return collect(identity, judgement, arena, evaluation, found, known.labels, sectors, attribution_of(out, known, folds))
+    return collect(identity, judgement, arena, evaluation, found, known.labels, sectors, attribution_of(out, pipeline, known, folds))
 
 
-def attribution_of(out: Reader, known: TrainingSet, folds: "list[Fold]") -> "Attribution":
-    """Exact TreeSHAP of the newest folds' models on cells they had not seen; the models come from the fold store."""
+def attribution_of(out: Reader, pipeline: Pipeline, known: TrainingSet, folds: "list[Fold]") -> "Attribution":
+    """Exact Shapley values of the newest folds' models on cells they had not seen; the models come from the fold store."""
     from trading_platform.research.report.attribution import attribute, sampled
     from trading_platform.research.walk_forward import fit, usable_cells
 
-    usable = usable_cells(known.panel, known.features)
+    usable, learner = usable_cells(known.panel, known.features), learner_of(out.place, pipeline)
     store, pairs = FoldFiles(out.place.lake.root / "fold-cache"), []
     for fold in folds[-SHAP_FOLDS:]:
         row, column = sampled(fold.speaks, usable, SHAP_CELLS // SHAP_FOLDS)
         if row.size:
-            model, _ = fit(known.panel, known.features, known.names, known.labels, fold.train, seed=SEED, store=store, usable=usable)
+            model, _ = fit(known.panel, known.features, known.names, known.labels, fold.train, None, SEED, store, learner)
             pairs.append((model, np.ascontiguousarray(known.features[row, column])))
     return attribute(known.names, pairs)
 

@@ -1,4 +1,4 @@
-"""What moved a model's predictions: exact TreeSHAP of out-of-sample cells (Lundberg, Lee 2017), by LightGBM's `pred_contrib`.
+"""What moved a model's predictions: exact Shapley values of out-of-sample cells (TreeSHAP of Lundberg, Lee 2017 for trees).
 
 A contribution is in the model's own unit; the contributions of a cell and its bias add up to its prediction, which is checked here.
 """
@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trading_platform.contracts.errors import CorruptionError
 from trading_platform.research.metrics import information_coefficient
-from trading_platform.research.models.lightgbm import predict
+from trading_platform.research.models.catalog import native
+from trading_platform.research.models.learner import check_sum
 
 Array = NDArray[np.float64]
-SUM_TOLERANCE = 1e-6  # of the largest prediction: contributions are summed in another order than trees
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +32,13 @@ class Attribution:
     contributions: Array
 
 
-def tree_shap(model: bytes, cells: NDArray[np.float32]) -> Array:
-    """Contributions float64 (N, F + 1) of a LightGBM text model to float32 (N, F) cells, the bias last.
-
-    Raises CorruptionError where they do not add up to the model's own predictions.
-    """
-    import lightgbm
-
-    booster = lightgbm.Booster(model_str=model.decode())
-    found = np.asarray(booster.predict(cells, pred_contrib=True, num_threads=1), dtype=np.float64)
-    expected = predict(model, cells)
-    wrong = float(np.max(np.abs(found.sum(axis=1) - expected), initial=0.0))
-    if wrong > SUM_TOLERANCE * max(float(np.max(np.abs(expected), initial=0.0)), 1e-12):
-        what = f"contributions miss the prediction by up to {wrong:.3g}"
-        raise CorruptionError(what, "research.report.attribution", "check the LightGBM version against constraints.txt")
-    return found
-
-
 def attribute(names: Sequence[str], models: Sequence[tuple[bytes, NDArray[np.float32]]]) -> Attribution:
-    """Attribution over (text model, cells float32 (N, F) that it spoke about out of sample) pairs, all with the same features."""
-    contributions = np.concatenate([tree_shap(model, cells)[:, :-1] for model, cells in models])
+    """Attribution over (trained bytes, cells float32 (N, F) that they spoke about out of sample) pairs, all with the same features.
+
+    Raises InputError where the contributions of a cell do not add up to its prediction.
+    """
+    told = [check_sum(native(model).contributions(model, cells), native(model).predict(model, cells)) for model, cells in models]
+    contributions = np.concatenate([values[:, :-1] for values in told])
     values = np.concatenate([cells for _, cells in models])
     mean = np.abs(contributions).mean(axis=0)
     direction = information_coefficient(values.T.astype(np.float64), contributions.T, min_names=4)
