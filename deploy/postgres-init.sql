@@ -1,2 +1,3 @@
--- The database `dagster` is made by the image; MLflow keeps its own.
+-- The database `dagster` is made by the image; MLflow and the studies keep their own.
 CREATE DATABASE mlflow OWNER trading;
+CREATE DATABASE optuna OWNER trading;
