@@ -127,6 +127,26 @@ def test_lines_that_arrived_but_were_never_answered_count_once_and_a_difference_
     assert "'points': 2" in said and path.exists()  # nothing is thrown away
 
 
+def test_a_run_whose_creation_was_never_answered_is_found_again_and_not_made_twice(tmp_path: Path) -> None:
+    session = MlflowSession(f"sqlite:///{tmp_path}/mlflow.db", "tests", (tmp_path / "artifacts").as_uri(), tmp_path / "unsent")
+    client = session._connected()
+    create_run = client.create_run
+
+    def lost(experiment: str, tags: dict[str, str]) -> object:
+        made = create_run(experiment, tags=tags)
+        if tags["level"] == "child":
+            raise ConnectionError("the answer was lost")
+        return made
+
+    client.create_run = lost
+    with session.run("alpha", "all", "dagster-1", {}) as run:
+        run.log_metrics({"ic": 0.1})
+    client.create_run = create_run
+    assert run.run_id == "" and session.sync() == Synced(1, 2, 0, ())
+    (found,) = client.search_runs([session._experiment_id], "tags.level = 'child'")
+    assert found.info.status == "FINISHED" and found.data.metrics == {"ic": 0.1}
+
+
 def test_a_server_that_takes_calls_and_never_answers_delays_the_end_by_its_patience_only(tmp_path: Path) -> None:
     session = MlflowSession(f"sqlite:///{tmp_path}/mlflow.db", "tests", (tmp_path / "artifacts").as_uri(), tmp_path / "unsent")
     asked, released = threading.Event(), threading.Event()
