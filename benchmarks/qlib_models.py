@@ -48,7 +48,7 @@ HORIZONS, SEEDS = (1, 5), (1, 2, 3, 4, 5)
 TRAIN, FOLDS, EMBARGO = 756, 3, 0.01
 VALID = 0.2  # share of the training rows, the newest, on which Qlib stops early
 COST = 5e-4  # of each unit traded: 2 bps half spread and 3 bps impact
-SHUFFLES, BATCH = 100, 10
+SHUFFLES, BATCH = 100, 5
 PRICES = ("open", "high", "low", "close", "vwap")
 SETS = ("core", "alpha158")
 
@@ -102,7 +102,9 @@ def ground(quick: bool) -> Ground:
 
 
 def theirs(given: Ground, folder: Path, seeds: tuple[int, ...]) -> str:
-    """Qlib's forecasts, by its own process; its version, or why there are none."""
+    """Qlib's forecasts, by its own process, unless all are kept; empty, or why there are none."""
+    if all((folder / f"qlib_{horizon}_{seed}.npy").is_file() for horizon in HORIZONS for seed in seeds):
+        return ""
     absent = why_absent("qlib")
     if absent:
         return f"qlib {absent}"
