@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from panels import DAY, panel_of, random_closes
 
-from trading_platform.contracts.errors import CorruptionError
+from trading_platform.contracts.errors import InputError
 from trading_platform.contracts.instruments import Instrument, symbol_of
 from trading_platform.contracts.profile import Costs, Limits, Profile
 from trading_platform.market_data.corporate_actions import CorporateAction
@@ -296,9 +296,9 @@ def test_contributions_add_up_and_say_the_direction() -> None:
 
 
 def test_contributions_that_do_not_add_up_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    true = attribution.predict
-    monkeypatch.setattr(attribution, "predict", lambda model, cells: true(model, cells) * 1.001)
-    with pytest.raises(CorruptionError, match="miss the prediction"):
+    true = lightgbm.predict
+    monkeypatch.setattr(lightgbm, "predict", lambda model, cells: true(model, cells) * 1.001)
+    with pytest.raises(InputError, match="contributions miss their prediction"):
         explained()
 
 
