@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -191,12 +192,13 @@ def test_the_gain_is_paired_and_stands_beside_what_searching_alone_gives(study: 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Path]:
-    """A folder for a real server, which refuses to be root and cannot enter pytest's own folders; or a visible skip."""
-    pytest.importorskip("psycopg2", reason="pip install psycopg2-binary")
-    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
-        pytest.skip("no Postgres server: apt-get install postgresql")
+    """A folder for a real server, which refuses to be root and cannot enter pytest's own folders, with its programs, from a wheel."""
     with tempfile.TemporaryDirectory(prefix="postgres") as home:
         Path(home).chmod(0o777)
+        wheel = find_spec("pgserver")
+        assert wheel is not None and wheel.origin is not None
+        for folder in ("pgserver/pginstall", "pgserver.libs"):
+            shutil.copytree(Path(wheel.origin).parents[1] / folder, Path(home) / folder)
         yield Path(home)
 
 
@@ -205,7 +207,8 @@ def test_postgres_gives_the_same_study(study: Study, postgres: Path, tmp_path: P
 
     def command(*words: str) -> None:
         user = "nobody" if os.geteuid() == 0 else None
-        subprocess.run(words, check=True, capture_output=True, cwd=postgres, user=user)
+        program = str(postgres / "pgserver" / "pginstall" / "bin" / words[0])
+        subprocess.run([program, *words[1:]], check=True, capture_output=True, cwd=postgres, user=user)
 
     command("initdb", "-D", data, "-U", "trading", "-A", "trust")
     command("pg_ctl", "-D", data, "-w", "-l", str(postgres / "log"), "-o", options, "start")
