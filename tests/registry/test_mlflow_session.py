@@ -18,7 +18,7 @@ BUNDLE = "ab" * 32
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> MlflowSession:
     home = tmp_path_factory.mktemp("mlflow")
-    return MlflowSession(f"sqlite:///{home}/mlflow.db", "tests", (home / "artifacts").as_uri(), home / "unsent")
+    return MlflowSession(f"sqlite:///{home}/mlflow.db", "tests", (home / "artifacts").as_uri(), home / "unsent", patience=180.0)
 
 
 def test_each_asset_partition_is_a_child_whose_status_is_how_its_block_ended(session: MlflowSession) -> None:
