@@ -14,7 +14,7 @@ from world import World
 from trading_platform.assets import tuning
 from trading_platform.assets.bring_current import bring_current
 from trading_platform.assets.failures import MaterializationError
-from trading_platform.assets.models import before_stretch, training_set
+from trading_platform.assets.models import before_stretch, folds_of, training_set, windows_of
 from trading_platform.assets.pipelines import DAILY
 from trading_platform.assets.reading import reader
 from trading_platform.contracts.errors import CorruptionError, InputError
@@ -81,28 +81,26 @@ def test_a_person_chooses_a_trial_by_its_number_and_it_is_data_of_the_recipe(wor
     with pytest.raises(InputError, match="was not run"):
         tuning.choose(world.instance, world.place, DAILY, KEY, 0, "ann", "why", 1)
     run(world)
-    assert tuning.chosen_parameters(world.place, DAILY) == {}
+    untuned = windows_of(world.place, DAILY)
     with pytest.raises(InputError, match="trial 99 is not there"):
         tuning.choose(world.instance, world.place, DAILY, KEY, 99, "ann", "why", 1)
     with pytest.raises(InputError, match="a person and a reason"):
-        tuning.choose(world.instance, world.place, DAILY, KEY, 0, "ann", " ", 1)
-    entry = tuning.choose(world.instance, world.place, DAILY, KEY, 0, "ann", "as good as any", 1)
-    chosen = tuning.chosen_parameters(world.place, DAILY)
-    assert chosen == {
-        "choice": entry.hash,
-        "learner": "lightgbm",
-        "known_until": entry.known_until,
-        "values": dict(tuning.plan_of(KEY).start),
-    }
+        tuning.choose(world.instance, world.place, DAILY, KEY, 1, "ann", " ", 1)
+    entry = tuning.choose(world.instance, world.place, DAILY, KEY, 1, "ann", "as good as any", 1)
+    chosen = windows_of(world.place, DAILY)  # what predictions, report and bundles are a function of
+    assert chosen["parameters"] == {**untuned["parameters"], **entry.parameters} != untuned["parameters"]
+    known = before_stretch(training_set(reader(world.instance, world.place, *tuning.model_upstream(DAILY)), DAILY))
+    tests = [int(fold.test[0]) for fold in folds_of(world.place, DAILY, known)]
+    assert tests and all(known.labels.t0[row] > entry.known_until for row in tests)
     assert entry.data_version == world.manifest("study", KEY).data_version
     run(world, "lightgbm-2x3-s1-u2013-03-28")  # a newer study changes nothing
-    assert tuning.chosen_parameters(world.place, DAILY) == chosen
+    assert windows_of(world.place, DAILY) == chosen
     tuning.back_to_default(world.place, DAILY, "bob", "simpler", 2)
-    assert tuning.chosen_parameters(world.place, DAILY) == {}
+    assert windows_of(world.place, DAILY) == untuned
     with pytest.raises(InputError, match="nothing to take back"):
         tuning.back_to_default(world.place, DAILY, "bob", "simpler", 3)
     path = world.settings.parameter_choices_path
-    path.write_bytes(path.read_bytes().replace(b'"rounds":150', b'"rounds":151'))
+    path.write_bytes(path.read_bytes().replace(b'"ann"', b'"eve"'))
     with pytest.raises(CorruptionError, match="entry 1 breaks the chain"):
         ParameterChoices(path).entries()
 

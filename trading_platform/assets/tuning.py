@@ -337,17 +337,3 @@ def back_to_default(place: Workplace, pipeline: Pipeline, who: str, why: str, at
     values = {**dataclasses.asdict(now), "action": "default", "who": who, "why": why, "at": at, "parameters": {}}
     del values["seq"], values["prev"]
     return choices.append(choices.head(), **values)
-
-
-def chosen_parameters(place: Workplace, pipeline: Pipeline) -> dict[str, Any]:
-    """What is in force for a pipeline, {} for the code's own parameters: data of the recipe that trains with it.
-
-    choice: hash of the decision. values: parameters of `learner`. known_until: UTC ns; `research.tuning.out_of_sample` leaves out the folds
-    that test earlier rows.
-    """
-    from trading_platform.registry.parameter_choices import ParameterChoices
-
-    now = ParameterChoices(place.settings.parameter_choices_path).now(pipeline.name)
-    if now is None:
-        return {}
-    return {"choice": now.hash, "learner": now.learner, "known_until": now.known_until, "values": dict(now.parameters)}
