@@ -237,8 +237,7 @@ class Program:
                     f"the panel has no field {name}; needed by {users}", where, "assemble the field, or use a set without these features"
                 )
         panel.check(where, panel.instrument_ids)
-        if self._torn:
-            raise InputError("an earlier step was interrupted", where, "load a state, or reset the program and replay the bars")
+        self._check_whole()
         if panel.shape[0] and self._last_timestamp and panel.timestamp[0] <= self._last_timestamp:
             what = f"row {panel.timestamp[0]} is not newer than the last one seen ({self._last_timestamp})"
             raise InputError(what, where, "state advances once per row: feed only newer rows")
