@@ -181,6 +181,16 @@ def test_a_threshold_that_does_not_exist_or_is_no_number_is_refused(given: dict[
         thresholds_of(given)
 
 
+def test_the_dsr_gate_judges_by_the_stricter_count_of_trials() -> None:
+    def dsr(trials: TrialCount) -> gates.GateResult:
+        return next(gate for gate in gates.evaluate(TECHNICAL, replace(STATISTICAL, trials=trials)) if gate.name == "dsr")
+
+    raw, alike = dsr(TrialCount(40, 0, 1e-3)), dsr(TrialCount(40, 0, 1e-3, 12, 1e-2))
+    assert raw.value is not None and alike.value is not None and alike.value < raw.value
+    assert "12 different bets" in alike.text and "different" not in raw.text
+    assert dsr(TrialCount(40, 0, 1e-3, 2, 1e-3)).value == raw.value  # fewer different bets never make it easier
+
+
 def test_the_dsr_gate_says_how_long_a_record_it_takes() -> None:
     def judged(returns: np.ndarray, trials: int = 5) -> gates.GateResult:
         evidence = replace(STATISTICAL, returns=returns, trials=TrialCount(trials, 0, 1 / 1499))
